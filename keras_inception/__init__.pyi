@@ -1,0 +1,24 @@
+from .architecture import (
+    ARCHITECTURES as ARCHITECTURES,
+    GOOGLENET as GOOGLENET,
+    GOOGLENET_BN as GOOGLENET_BN,
+    GOOGLENET_SMALL as GOOGLENET_SMALL,
+    LRN as LRN,
+    Architecture as Architecture,
+    AuxiliaryHead as AuxiliaryHead,
+    Conv as Conv,
+    Inception as Inception,
+    MaxPool as MaxPool,
+    get_architecture as get_architecture,
+)
+from .blocks import (
+    auxiliary_head as auxiliary_head,
+    inception_block as inception_block,
+    naive_inception_block as naive_inception_block,
+)
+from .cost import RowCost as RowCost, row_costs as row_costs
+from .errors import InceptionError as InceptionError
+from .googlenet import GoogLeNet as GoogLeNet, inference_model as inference_model
+from .layers import LocalResponseNormalization as LocalResponseNormalization
+
+__version__: str

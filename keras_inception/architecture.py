@@ -1,0 +1,388 @@
+"""The network of *Going deeper with convolutions* as data: Table 1 in rows, and the tables derived from it.
+
+Source: Szegedy et al., arXiv:1409.4842 (2014), Table 1 and section 5. Nothing here imports TensorFlow: an
+`Architecture` can be read, scaled, costed (`keras_inception.cost`) and written as JSON without it.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from keras_inception.errors import ArchitectureError, unknown
+
+Normalization = Literal["none", "lrn", "batch"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One convolution with ReLU, optionally behind a 1×1 reduction (the table's "#3×3 reduce").
+
+    Args:
+        name: Name of the layer.
+        filters: Number of output channels, ≥ 1.
+        kernel: Side of the square kernel in pixels, odd.
+        stride: Stride in pixels.
+        reduce: Channels of the 1×1 convolution in front; 0 for none.
+
+    The input is padded by (kernel − 1) / 2 on each side, so that at stride 2 the window is centred, as in Caffe;
+    SAME padding would pad the right and lower side more.
+    """
+
+    name: str
+    filters: int
+    kernel: int
+    stride: int = 1
+    reduce: int = 0
+
+    def output_size(self, size: int) -> int:
+        return (size + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """Max pooling with SAME padding, which at 224 px gives the sizes of Caffe's ceil mode.
+
+    Args:
+        name: Name of the layer.
+        size: Side of the square window in pixels.
+        stride: Stride in pixels.
+    """
+
+    name: str
+    size: int = 3
+    stride: int = 2
+
+    def output_size(self, size: int) -> int:
+        return math.ceil(size / self.stride)
+
+
+@dataclass(frozen=True)
+class LRN:
+    """Local response normalisation over channels, as in the published network.
+
+    Args:
+        name: Name of the layer.
+        depth_radius: Channels on either side that are summed; 2 makes Caffe's size of 5.
+        bias: Added to the weighted sum of squares.
+        alpha: Weight of the sum of squares; Caffe's 1e-4 divided by its size of 5.
+        beta: Exponent.
+    """
+
+    name: str
+    depth_radius: int = 2
+    bias: float = 1.0
+    alpha: float = 2e-5
+    beta: float = 0.75
+
+    def output_size(self, size: int) -> int:
+        return size
+
+
+@dataclass(frozen=True)
+class Inception:
+    """One Inception module with dimension reductions (figure 2b): four branches, concatenated along channels.
+
+    Args: in the column order of Table 1, each a number of channels, ≥ 1.
+        name: Name of the module, such as "3a"; its layers are called `inception_3a_...`.
+        conv1x1: 1×1 convolution of the first branch.
+        reduce3x3: 1×1 in front of the 3×3.
+        conv3x3: 3×3 convolution of the second branch.
+        reduce5x5: 1×1 in front of the 5×5.
+        conv5x5: 5×5 convolution of the third branch.
+        pool_projection: 1×1 behind the 3×3/1 max pool of the fourth branch.
+    """
+
+    name: str
+    conv1x1: int
+    reduce3x3: int
+    conv3x3: int
+    reduce5x5: int
+    conv5x5: int
+    pool_projection: int
+
+    @property
+    def filters(self) -> int:
+        """Number of output channels."""
+        return self.conv1x1 + self.conv3x3 + self.conv5x5 + self.pool_projection
+
+    def output_size(self, size: int) -> int:
+        return size
+
+
+Row = Conv | MaxPool | LRN | Inception
+
+
+@dataclass(frozen=True)
+class AuxiliaryHead:
+    """A classifier on a middle row that feeds gradient to the lower rows; it is dropped at inference (section 5).
+
+    Args:
+        name: Name of the output and prefix of the layers.
+        after: Name of the row whose output it reads.
+        filters: Channels of the 1×1 convolution, ≥ 1.
+        units: Units of the fully connected layer, ≥ 1.
+        dropout: Share of units dropped, in [0, 1).
+        pool_size: Side of the average pool in pixels, no padding.
+        pool_stride: Stride of the average pool in pixels.
+    """
+
+    name: str
+    after: str
+    filters: int = 128
+    units: int = 1024
+    dropout: float = 0.7
+    pool_size: int = 5
+    pool_stride: int = 3
+
+    def output_size(self, size: int) -> int:
+        """Side of the pooled map; below 1 where the map is smaller than the window."""
+        return (size - self.pool_size) // self.pool_stride + 1
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network of the Inception family as a table.
+
+    Args:
+        name: Name, as `get_architecture` and the command line know it.
+        rows: Rows from the image to the last feature map; names are unique.
+        auxiliary: Auxiliary heads, from the lower to the upper.
+        batch_normalization: Whether every convolution is followed by batch normalisation and has no bias.
+        dropout: Share of features dropped in front of the classifier, in [0, 1).
+        image_size: Side of the square input in pixels when nothing else is asked for.
+
+    Raises:
+        ArchitectureError: A width is below 1, a name is used twice, or a head reads a row that is not there.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    auxiliary: tuple[AuxiliaryHead, ...] = ()
+    batch_normalization: bool = False
+    dropout: float = 0.4
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        for name in names:
+            if names.count(name) > 1:
+                raise ArchitectureError(f"architecture {self.name!r} has two rows named {name!r}; give each its own")
+        for head in self.auxiliary:
+            if head.after not in names:
+                raise ArchitectureError(f"head {head.name!r}: {unknown('row', head.after, names)}")
+        for part in (*self.rows, *self.auxiliary):
+            _check_values(part)
+        if not 0 <= self.dropout < 1:
+            raise ArchitectureError(f"dropout is {self.dropout!r}; it takes a share in [0, 1)")
+        if not any(isinstance(row, Conv | Inception) for row in self.rows):
+            raise ArchitectureError(f"architecture {self.name!r} has no convolution; it needs at least one")
+
+    @property
+    def normalization(self) -> Normalization:
+        """What is normalised: "batch" after every convolution, "lrn" in the stem, or "none"."""
+        if self.batch_normalization:
+            return "batch"
+        return "lrn" if any(isinstance(row, LRN) for row in self.rows) else "none"
+
+    def with_normalization(self, normalization: Normalization) -> "Architecture":
+        """Return this table with another normalisation; LRN stands around the last convolution of the stem.
+
+        Raises:
+            ArchitectureError: `normalization` is none of "none", "lrn", "batch".
+        """
+        if normalization not in get_args(Normalization):
+            raise ArchitectureError(unknown("normalization", str(normalization), get_args(Normalization)))
+        if normalization == self.normalization:
+            return self
+        rows = tuple(row for row in self.rows if not isinstance(row, LRN))
+        if normalization == "lrn":
+            rows = _with_lrn(rows)
+        return dataclasses.replace(self, rows=rows, batch_normalization=normalization == "batch")
+
+    def scaled(self, width: float) -> "Architecture":
+        """Return this table with every width, stem and heads included, multiplied by `width` and rounded, at least 1.
+
+        >>> GOOGLENET.scaled(width=0.5).rows[0]
+        Conv(name='conv1', filters=32, kernel=7, stride=2, reduce=0)
+
+        Raises:
+            ArchitectureError: `width` is not a positive number.
+        """
+        if not (isinstance(width, int | float) and math.isfinite(width) and width > 0):
+            raise ArchitectureError(f"width is {width!r}; it takes a factor above 0, such as 0.5")
+        if width == 1:
+            return self
+
+        def scale(part: Any) -> Any:
+            widths = {name: getattr(part, name) for name in _WIDTHS.get(type(part), ())}
+            # A reduction of 0 channels means that there is none, at any width.
+            return dataclasses.replace(part, **{k: max(1, round(v * width)) if v else 0 for k, v in widths.items()})
+
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}-w{width:g}",
+            rows=tuple(map(scale, self.rows)),
+            auxiliary=tuple(map(scale, self.auxiliary)),
+        )
+
+    def smallest_image(self, auxiliary: bool = False) -> int:
+        """Return the smallest side in pixels that the network takes.
+
+        Without heads this is the total stride, so that a pixel of the last map never stands for more than the image;
+        with heads, the first size at which the map of every head fills its average pool.
+        """
+        size = math.prod(getattr(row, "stride", 1) for row in self.rows)
+        while auxiliary and any(head.output_size(self._map_size(head.after, size)) < 1 for head in self.auxiliary):
+            size += 1
+        return size
+
+    def _map_size(self, after: str, size: int) -> int:
+        for row in self.rows:
+            size = row.output_size(size)
+            if row.name == after:
+                break
+        return size
+
+    def to_json(self) -> str:
+        """Return the table as JSON text that `from_json` reads back to an equal value."""
+        value = dataclasses.asdict(self)
+        value["rows"] = [{"kind": type(row).__name__, **dataclasses.asdict(row)} for row in self.rows]
+        return json.dumps(value, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Architecture":
+        """Return the table that `to_json` wrote.
+
+        Raises:
+            ArchitectureError: The text is no JSON, or a field is missing, unknown or out of range.
+        """
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ArchitectureError(f"an architecture must be JSON text: {error}") from None
+        if not isinstance(value, dict):
+            raise ArchitectureError(f"an architecture must be a JSON object, not {type(value).__name__}")
+        value = dict(value)
+        value["rows"] = tuple(_row_from_dict(row) for row in _list(value, "rows"))
+        value["auxiliary"] = tuple(_from_dict(AuxiliaryHead, head) for head in _list(value, "auxiliary"))
+        return _from_dict(cls, value)
+
+
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception)}
+
+# The fields of each kind of row that count channels or units: what `scaled` multiplies.
+_WIDTHS: dict[type, tuple[str, ...]] = {
+    Conv: ("filters", "reduce"),
+    Inception: ("conv1x1", "reduce3x3", "conv3x3", "reduce5x5", "conv5x5", "pool_projection"),
+    AuxiliaryHead: ("filters", "units"),
+}
+_MAY_BE_ZERO = {"reduce", "depth_radius"}
+
+
+def _check_values(part: Row | AuxiliaryHead) -> None:
+    """Raise ArchitectureError where a number of a row or head is out of range."""
+    if not part.name or "/" in part.name:
+        raise ArchitectureError(f"{part.name!r} is no name for a row; use letters, digits and _")
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        lowest = 0 if field.name in _MAY_BE_ZERO else 1
+        if field.type is int and (type(value) is not int or value < lowest):
+            raise ArchitectureError(
+                f"{field.name} of row {part.name!r} is {value!r}; it takes a whole number ≥ {lowest}"
+            )
+        if field.name == "dropout" and not 0 <= value < 1:
+            raise ArchitectureError(f"dropout of head {part.name!r} is {value!r}; it takes a share in [0, 1)")
+        if field.name == "kernel" and value % 2 == 0:
+            raise ArchitectureError(f"kernel of row {part.name!r} is {value}; it takes an odd number")
+
+
+def _with_lrn(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Put LRN before and after the last convolution of the stem: in the paper's rows, after pool1 and after conv2."""
+    stem = [index for index, row in enumerate(rows) if isinstance(row, Conv)]
+    if not stem:
+        raise ArchitectureError("LRN stands around a convolution of the stem, and this table has none; use 'batch'")
+    last = stem[-1]
+    return (*rows[:last], LRN("norm1"), rows[last], LRN("norm2"), *rows[last + 1 :])
+
+
+def _list(value: dict[str, Any], field: str) -> list[Any]:
+    if not isinstance(value.get(field), list):
+        raise ArchitectureError(f"an architecture needs a list called {field!r}")
+    return value[field]
+
+
+def _row_from_dict(value: Any) -> Row:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in _KINDS:
+        raise ArchitectureError(unknown("kind of row", str(kind), _KINDS))
+    return _from_dict(_KINDS[kind], {name: item for name, item in value.items() if name != "kind"})
+
+
+def _from_dict(kind: Callable[..., T], value: Any) -> T:
+    try:
+        return kind(**value)
+    except TypeError as error:
+        raise ArchitectureError(f"a {getattr(kind, '__name__', kind)} cannot be read: {error}") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Config
+# ---------------------------------------------------------------------------------------------------------------------
+
+#: Table 1 of arXiv:1409.4842, with the local response normalisation of the published network. Shapes at 224 px.
+GOOGLENET = Architecture(
+    name="googlenet",
+    rows=(
+        Conv("conv1", 64, kernel=7, stride=2),  # 112×112×64
+        MaxPool("pool1"),  # 56×56×64
+        LRN("norm1"),
+        Conv("conv2", 192, kernel=3, reduce=64),  # 56×56×192
+        LRN("norm2"),
+        MaxPool("pool2"),  # 28×28×192
+        #                 1×1  3×3 reduce, 3×3  5×5 reduce, 5×5  pool projection
+        Inception("3a", 64, 96, 128, 16, 32, 32),  # 28×28×256
+        Inception("3b", 128, 128, 192, 32, 96, 64),  # 28×28×480
+        MaxPool("pool3"),  # 14×14×480
+        Inception("4a", 192, 96, 208, 16, 48, 64),  # 14×14×512
+        Inception("4b", 160, 112, 224, 24, 64, 64),  # 14×14×512
+        Inception("4c", 128, 128, 256, 24, 64, 64),  # 14×14×512
+        Inception("4d", 112, 144, 288, 32, 64, 64),  # 14×14×528
+        Inception("4e", 256, 160, 320, 32, 128, 128),  # 14×14×832
+        MaxPool("pool4"),  # 7×7×832
+        Inception("5a", 256, 160, 320, 32, 128, 128),  # 7×7×832
+        Inception("5b", 384, 192, 384, 48, 128, 128),  # 7×7×1024
+    ),
+    auxiliary=(AuxiliaryHead("aux1", after="4a"), AuxiliaryHead("aux2", after="4d")),
+)
+
+#: The same table with batch normalisation (arXiv:1502.03167) in place of LRN and biases: trains without care.
+GOOGLENET_BN = dataclasses.replace(GOOGLENET.with_normalization("batch"), name="googlenet-bn")
+
+#: The Inception rows of Table 1 behind a stem of stride 2 instead of 8, for images of 28 to 64 px. Shapes at 32 px.
+GOOGLENET_SMALL = dataclasses.replace(
+    GOOGLENET_BN,
+    name="googlenet-small",
+    rows=(
+        Conv("conv1", 64, kernel=3),  # 32×32×64
+        Conv("conv2", 192, kernel=3, reduce=64),  # 32×32×192
+        *GOOGLENET_BN.rows[3:],  # pool2: 16×16×192; 3a to 5b: 16, 8 and 4 px
+    ),
+    image_size=32,
+)
+
+ARCHITECTURES = {table.name: table for table in (GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL)}
+
+
+def get_architecture(name: str) -> Architecture:
+    """Return the table of that name.
+
+    Raises:
+        ArchitectureError: No table has that name; the message lists the nearest.
+    """
+    if name not in ARCHITECTURES:
+        raise ArchitectureError(unknown("architecture", name, ARCHITECTURES))
+    return ARCHITECTURES[name]

@@ -1,0 +1,183 @@
+"""The building blocks of the network: functions from a Keras tensor to a Keras tensor, for any functional model.
+
+Every layer is named after its row and branch, as in `inception_3a_5x5_reduce`. Shapes are given for channels_last;
+Keras's `image_data_format` decides.
+"""
+
+from functools import partial
+
+import keras
+from keras import layers
+
+from keras_inception.architecture import AuxiliaryHead, Conv, Inception, MaxPool
+from keras_inception.errors import ArchitectureError
+from keras_inception.layers import batch_normalization as batch_normalization_layer
+from keras_inception.layers import channel_axis
+
+Tensor = keras.KerasTensor
+
+
+def convolution(
+    x: Tensor, filters: int, kernel: int, *, name: str, stride: int = 1, batch_normalization: bool = False
+) -> Tensor:
+    """Convolve, add a bias or normalise, and rectify.
+
+    At stride 1 the padding is SAME; above it the input is padded by kernel // 2 on each side, as in Caffe.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        filters: Number of output channels, ≥ 1.
+        kernel: Side of the kernel in pixels, odd.
+        name: Name of the convolution; `_pad`, `_bn` and `_relu` are added for the layers around it.
+        stride: Stride in pixels.
+        batch_normalization: Whether batch normalisation stands in place of the bias.
+
+    Returns:
+        `(batch, height / stride, width / stride, filters)`.
+    """
+    if stride > 1:
+        x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+    x = layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="valid" if stride > 1 else "same",
+        use_bias=not batch_normalization,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
+    if batch_normalization:
+        x = batch_normalization_layer(f"{name}_bn")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def convolution_row(x: Tensor, row: Conv, *, batch_normalization: bool = False) -> Tensor:
+    """Build a convolution row of the stem, with its 1×1 reduction where it has one."""
+    conv = partial(convolution, batch_normalization=batch_normalization)
+    if row.reduce:
+        x = conv(x, row.reduce, 1, name=f"{row.name}_reduce")
+    return conv(x, row.filters, row.kernel, name=row.name, stride=row.stride)
+
+
+def max_pool(x: Tensor, row: MaxPool) -> Tensor:
+    """Build a max pool with SAME padding: `(batch, ceil(height / stride), ceil(width / stride), channels)`."""
+    return layers.MaxPooling2D(row.size, row.stride, padding="same", name=row.name)(x)
+
+
+def inception_block(x: Tensor, row: Inception, *, batch_normalization: bool = False) -> Tensor:
+    """Build the Inception module with dimension reductions (arXiv:1409.4842, figure 2b).
+
+    >>> import keras
+    >>> image = keras.Input((28, 28, 192))
+    >>> inception_block(image, Inception("3a", 64, 96, 128, 16, 32, 32)).shape
+    (None, 28, 28, 256)
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        row: Widths of the branches.
+        batch_normalization: Whether batch normalisation stands in place of biases.
+
+    Returns:
+        `(batch, height, width, conv1x1 + conv3x3 + conv5x5 + pool_projection)`.
+
+    Raises:
+        ArchitectureError: `row` is no `Inception`.
+    """
+    name = _prefix(row)
+    conv = partial(convolution, batch_normalization=batch_normalization)
+    branch1x1 = conv(x, row.conv1x1, 1, name=f"{name}_1x1")
+    branch3x3 = conv(x, row.reduce3x3, 1, name=f"{name}_3x3_reduce")
+    branch3x3 = conv(branch3x3, row.conv3x3, 3, name=f"{name}_3x3")
+    branch5x5 = conv(x, row.reduce5x5, 1, name=f"{name}_5x5_reduce")
+    branch5x5 = conv(branch5x5, row.conv5x5, 5, name=f"{name}_5x5")
+    branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
+    branch_pool = conv(branch_pool, row.pool_projection, 1, name=f"{name}_pool_projection")
+    return _concatenate([branch1x1, branch3x3, branch5x5, branch_pool], name)
+
+
+def naive_inception_block(x: Tensor, row: Inception, *, batch_normalization: bool = False) -> Tensor:
+    """Build the naive Inception module (arXiv:1409.4842, figure 2a): no reductions, and a pool without projection.
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        row: Widths of the branches; `reduce3x3`, `reduce5x5` and `pool_projection` are not used.
+        batch_normalization: Whether batch normalisation stands in place of biases.
+
+    Returns:
+        `(batch, height, width, conv1x1 + conv3x3 + conv5x5 + channels)`: the pool branch keeps all input channels.
+
+    Raises:
+        ArchitectureError: `row` is no `Inception`.
+    """
+    name = _prefix(row)
+    conv = partial(convolution, batch_normalization=batch_normalization)
+    branch1x1 = conv(x, row.conv1x1, 1, name=f"{name}_1x1")
+    branch3x3 = conv(x, row.conv3x3, 3, name=f"{name}_3x3")
+    branch5x5 = conv(x, row.conv5x5, 5, name=f"{name}_5x5")
+    branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
+    return _concatenate([branch1x1, branch3x3, branch5x5, branch_pool], name)
+
+
+def auxiliary_head(
+    x: Tensor,
+    classes: int,
+    name: str,
+    *,
+    row: AuxiliaryHead | None = None,
+    classifier_activation: str | None = "softmax",
+    batch_normalization: bool = False,
+) -> Tensor:
+    """Build an auxiliary classifier (arXiv:1409.4842, section 5): pool, 1×1, fully connected, dropout, classifier.
+
+    Args:
+        x: `(batch, height, width, channels)` with known sizes, the output of module 4a or 4d.
+        classes: Number of classes, ≥ 1.
+        name: Name of the output; prefix of the layers.
+        row: Widths, dropout and pool; by default the paper's: 5×5/3 pool, 128 channels, 1024 units, dropout 70%.
+        classifier_activation: Activation of the output; None gives logits.
+        batch_normalization: Whether batch normalisation stands in place of the convolution's bias.
+
+    Returns:
+        `(batch, classes)`, float32 under mixed precision too.
+
+    Raises:
+        ArchitectureError: The map is smaller than the pool's window, or its size is unknown.
+    """
+    row = row or AuxiliaryHead(name, after=name)
+    height, width = _spatial(x)
+    if height is None or width is None:
+        raise ArchitectureError(f"head {name!r} needs an image of known size; give input_shape with numbers")
+    if min(height, width) < row.pool_size:
+        raise ArchitectureError(
+            f"head {name!r} stands on a map of {height}×{width} px; its pool needs {row.pool_size}×{row.pool_size}"
+        )
+    x = layers.AveragePooling2D(row.pool_size, row.pool_stride, name=f"{name}_pool")(x)  # 4×4 at 224 px
+    x = convolution(x, row.filters, 1, name=f"{name}_1x1", batch_normalization=batch_normalization)
+    x = layers.Flatten(name=f"{name}_flatten")(x)
+    x = layers.Dense(row.units, kernel_initializer="he_normal", name=f"{name}_dense")(x)
+    x = layers.ReLU(name=f"{name}_relu")(x)
+    x = layers.Dropout(row.dropout, name=f"{name}_dropout")(x)
+    return classifier(x, classes, name, activation=classifier_activation)
+
+
+def classifier(x: Tensor, classes: int, name: str, *, activation: str | None = "softmax") -> Tensor:
+    """Build the linear layer with its activation: `(batch, features)` to `(batch, classes)`.
+
+    Computed in the dtype of the variables, so in float32 under mixed precision: a softmax in float16 overflows.
+    """
+    dtype = keras.config.dtype_policy().variable_dtype
+    return layers.Dense(classes, activation=activation, dtype=dtype, name=name)(x)
+
+
+def _prefix(row: Inception) -> str:
+    if not isinstance(row, Inception):
+        raise ArchitectureError(f"an Inception block is built from an Inception row, not from {row!r}")
+    return f"inception_{row.name}"
+
+
+def _concatenate(branches: list[Tensor], name: str) -> Tensor:
+    return layers.Concatenate(axis=channel_axis(), name=name)(branches)
+
+
+def _spatial(x: Tensor) -> tuple[int | None, int | None]:
+    return x.shape[1:3] if channel_axis() == -1 else x.shape[2:4]

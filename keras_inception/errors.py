@@ -1,0 +1,49 @@
+"""The one family of errors a user can meet: each message is one line that names the value and the remedy."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InceptionError(Exception):
+    """Base of all errors this package raises on purpose; the command line prints it and exits with `exit_status`."""
+
+    exit_status = 2
+
+
+class ArchitectureError(InceptionError, ValueError):
+    """An architecture, block or model was asked for with values that cannot be built."""
+
+
+class ConfigError(InceptionError, ValueError):
+    """A configuration names an unknown field or holds a value outside its range."""
+
+
+class DataError(InceptionError, ValueError):
+    """Images or labels are missing, unreadable or do not fit."""
+
+
+class DeviceError(InceptionError, ValueError):
+    """A device was asked for that this machine lacks or that can no longer be set up."""
+
+
+class RunError(InceptionError, ValueError):
+    """A run folder or an exported model is missing, exists already, or is incomplete."""
+
+
+class ParityError(InceptionError):
+    """An exported model does not answer like the model it was made from."""
+
+    exit_status = 1
+
+
+def unknown(what: str, value: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown name: the nearest known names, or all of them where none is near.
+
+    >>> unknown("architecture", "goglenet", ["googlenet", "googlenet-bn", "nin"])
+    "unknown architecture 'goglenet'; did you mean googlenet or googlenet-bn?"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(value, names, n=3, cutoff=0.6)
+    if near:
+        return f"unknown {what} {value!r}; did you mean {' or '.join(near)}?"
+    return f"unknown {what} {value!r}; known: {', '.join(names)}"

@@ -1,0 +1,241 @@
+"""The builder: it walks the rows of an `Architecture` and returns an ordinary functional `keras.Model`."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from keras_inception import blocks
+from keras_inception.architecture import (
+    GOOGLENET,
+    LRN,
+    Architecture,
+    Conv,
+    Inception,
+    MaxPool,
+    Normalization,
+    Row,
+    get_architecture,
+)
+from keras_inception.errors import ArchitectureError
+from keras_inception.layers import LocalResponseNormalization, channel_axis
+
+MAIN = "main"
+
+
+def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, as throughout keras.applications
+    *,
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str | None = None,
+    auxiliary: bool = False,
+    architecture: Architecture | str = GOOGLENET,
+    normalization: Normalization | None = None,
+    dropout: float | None = None,
+) -> keras.Model:
+    """Build GoogLeNet (arXiv:1409.4842, Table 1) or another network of its family.
+
+    >>> model = GoogLeNet(architecture="googlenet-small", classes=10, auxiliary=True)
+    >>> {name: output.shape for name, output in model.output.items()}
+    {'main': (None, 10), 'aux1': (None, 10), 'aux2': (None, 10)}
+
+    Args:
+        include_top: Whether the classifier is built; without it the output is the last feature map, or `pooling`'s.
+        weights: None for random values, or a `.keras` or `.weights.h5` file. From a `.keras` file the weights are
+            taken by the names of the layers, so that a file with heads serves a model without.
+        input_tensor: A Keras tensor to build on, in place of a new input.
+        input_shape: Height, width and channels (channels first where Keras is set so); by default the
+            architecture's size with 3 channels. `(None, None, 3)` works without heads.
+        pooling: With `include_top=False`: "avg" or "max" for global pooling, None for the feature map.
+        classes: Number of classes, ≥ 1.
+        classifier_activation: Activation of every output; None gives logits.
+        name: Name of the model; by default the architecture's.
+        auxiliary: Whether the two auxiliary heads are built; the output is then `{"main", "aux1", "aux2"}`.
+        architecture: A table, or the name of one.
+        normalization: "none", "lrn" or "batch" rewrites the table before building; None leaves what it says.
+        dropout: Share of features dropped in front of the classifier, in [0, 1); None leaves what the table says.
+
+    Returns:
+        A model from float32 RGB in [−1, 1], `(batch, height, width, channels)`, to `(batch, classes)`: one tensor,
+        or a dictionary of three with `auxiliary=True`.
+
+    Raises:
+        ArchitectureError: An argument is out of range, the image is too small, or the weights do not fit.
+    """
+    table = _table(architecture, normalization, dropout)
+    _check_arguments(include_top, pooling, classes, auxiliary, table)
+    image = _input(input_tensor, input_shape, table)
+    _check_image(image, table, auxiliary)
+
+    # Functional Model
+    x = image
+    maps = {}
+    for row in table.rows:
+        x = maps[row.name] = _build_row(x, row, table.batch_normalization)
+    outputs: Any = x
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dropout(table.dropout, name="dropout")(x)
+        outputs = blocks.classifier(x, classes, MAIN, activation=classifier_activation)
+    elif pooling:
+        pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
+        outputs = pool(name=f"{pooling}_pool")(x)
+    if auxiliary:
+        heads = {
+            head.name: blocks.auxiliary_head(
+                maps[head.after],
+                classes,
+                head.name,
+                row=head,
+                classifier_activation=classifier_activation,
+                batch_normalization=table.batch_normalization,
+            )
+            for head in table.auxiliary
+        }
+        outputs = {MAIN: outputs, **heads}
+
+    inputs = image if input_tensor is None else keras.utils.get_source_inputs(image)
+    model = keras.Model(inputs, outputs, name=name or table.name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def inference_model(model: keras.Model) -> keras.Model:
+    """Return the model that is used after training: the same layers and weights, the main output alone.
+
+    The auxiliary heads are not part of it, nor are their parameters. A model without heads comes back as it is.
+
+    Args:
+        model: A model of `GoogLeNet`, with or without heads.
+
+    Returns:
+        A model with one output tensor, `(batch, classes)`, that shares its layers with `model`.
+    """
+    if not isinstance(model.output, dict):
+        return model
+    return keras.Model(model.input, model.output[MAIN], name=model.name)
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Load weights from a file into `model`, in place.
+
+    Args:
+        model: Any model of `GoogLeNet`.
+        path: A `.keras` file, whose weights are taken by the names of the layers, or a `.weights.h5` file, whose
+            model must have had the same layers.
+
+    Raises:
+        ArchitectureError: The file is missing, is of another kind, lacks a layer, or has another shape for it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ArchitectureError(f"there is no weights file {str(path)!r}; give a .keras or .weights.h5 file, or None")
+    if path.name.endswith(".weights.h5"):
+        try:
+            model.load_weights(path)
+        except (ValueError, OSError) as error:
+            raise ArchitectureError(f"{path} does not fit the model {model.name!r}: {_first_line(error)}") from None
+    elif path.suffix == ".keras":
+        try:
+            source = keras.saving.load_model(path, compile=False)
+        except (ValueError, OSError, TypeError) as error:
+            raise ArchitectureError(f"{path} cannot be read as a Keras model: {_first_line(error)}") from None
+        copy_weights(source, model)
+    else:
+        raise ArchitectureError(f"weights come from a .keras or .weights.h5 file, not from {str(path)!r}")
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copy weights from `source` into `target`, in place, by the names of the layers.
+
+    `source` may have more layers (auxiliary heads); precision may differ, as variables are float32 in both.
+
+    Raises:
+        ArchitectureError: `source` lacks a layer of `target`, or has another shape for it.
+    """
+    known = {layer.name: layer for layer in source.layers}
+    for layer in target.layers:
+        if not layer.weights:
+            continue
+        if layer.name not in known:
+            raise ArchitectureError(f"the weights have no layer {layer.name!r}; they are of another architecture")
+        values = known[layer.name].get_weights()
+        expected, received = [tuple(w.shape) for w in layer.weights], [value.shape for value in values]
+        if expected != received:
+            raise ArchitectureError(f"layer {layer.name!r} takes weights of shape {expected}; received {received}")
+        layer.set_weights(values)
+
+
+def _table(table: Architecture | str, normalization: Normalization | None, dropout: float | None) -> Architecture:
+    if isinstance(table, str):
+        table = get_architecture(table)
+    if normalization is not None:
+        table = table.with_normalization(normalization)
+    return table if dropout is None else dataclasses.replace(table, dropout=dropout)
+
+
+def _check_arguments(
+    include_top: bool, pooling: str | None, classes: int, auxiliary: bool, table: Architecture
+) -> None:
+    if auxiliary and not include_top:
+        raise ArchitectureError("auxiliary=True builds classifiers and needs include_top=True")
+    if auxiliary and not table.auxiliary:
+        raise ArchitectureError(f"architecture {table.name!r} has no auxiliary heads; build it with auxiliary=False")
+    if pooling not in (None, "avg", "max"):
+        raise ArchitectureError(f"pooling is {pooling!r}; it takes None, 'avg' or 'max'")
+    if include_top and (type(classes) is not int or classes < 1):
+        raise ArchitectureError(f"classes is {classes!r}; it takes a whole number ≥ 1")
+
+
+def _input(input_tensor: Any, input_shape: tuple[int | None, ...] | None, table: Architecture) -> Any:
+    if input_shape is None:
+        size = (table.image_size, table.image_size)
+        input_shape = (*size, 3) if channel_axis() == -1 else (3, *size)
+    if input_tensor is None:
+        if len(input_shape) != 3:
+            raise ArchitectureError(f"input_shape is {input_shape!r}; it takes height, width and channels")
+        return layers.Input(input_shape, name="image")
+    if keras.utils.is_keras_tensor(input_tensor):
+        return input_tensor
+    return layers.Input(tensor=input_tensor, name="image")
+
+
+def _check_image(image: Any, table: Architecture, auxiliary: bool) -> None:
+    """Refuse an image too small for the network, with the smallest size that works."""
+    sizes = image.shape[1:3] if channel_axis() == -1 else image.shape[2:4]
+    if image.shape[channel_axis()] is None:
+        raise ArchitectureError(f"the input has the shape {image.shape[1:]}; its number of channels must be known")
+    if auxiliary and None in sizes:
+        raise ArchitectureError("auxiliary heads need an image of known size; give input_shape, such as (224, 224, 3)")
+    smallest = table.smallest_image(auxiliary)
+    if any(size is not None and size < smallest for size in sizes):
+        raise ArchitectureError(
+            f"an image of {sizes[0]}×{sizes[1]} px is too small for {table.name!r}"
+            f"{' with auxiliary heads' if auxiliary else ''}; the smallest is {smallest}×{smallest} px"
+        )
+
+
+def _build_row(x: Any, row: Row, batch_normalization: bool) -> Any:
+    match row:
+        case Conv():
+            return blocks.convolution_row(x, row, batch_normalization=batch_normalization)
+        case MaxPool():
+            return blocks.max_pool(x, row)
+        case LRN():
+            values = {k: v for k, v in dataclasses.asdict(row).items() if k != "name"}
+            return LocalResponseNormalization(**values, name=row.name)(x)
+        case Inception():
+            return blocks.inception_block(x, row, batch_normalization=batch_normalization)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
