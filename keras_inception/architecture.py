@@ -198,7 +198,7 @@ class Architecture:
             raise ArchitectureError(unknown("normalization", str(normalization), get_args(Normalization)))
         if normalization == self.normalization:
             return self
-        rows = tuple(row for row in self.rows if not isinstance(row, LRN))
+        rows: tuple[Row, ...] = tuple(row for row in self.rows if not isinstance(row, LRN))
         if normalization == "lrn":
             rows = _with_lrn(rows)
         return dataclasses.replace(self, rows=rows, batch_normalization=normalization == "batch")

@@ -5,16 +5,16 @@ Keras's `image_data_format` decides.
 """
 
 from functools import partial
+from typing import TypeAlias
 
 import keras
 from keras import layers
 
 from keras_inception.architecture import AuxiliaryHead, Conv, Inception, MaxPool
 from keras_inception.errors import ArchitectureError
-from keras_inception.layers import batch_normalization as batch_normalization_layer
-from keras_inception.layers import channel_axis
+from keras_inception.layers import batch_normalization as batch_normalization_layer, channel_axis
 
-Tensor = keras.KerasTensor
+Tensor: TypeAlias = keras.KerasTensor
 
 
 def convolution(
