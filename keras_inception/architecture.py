@@ -203,6 +203,13 @@ class Architecture:
             rows = _with_lrn(rows)
         return dataclasses.replace(self, rows=rows, batch_normalization=normalization == "batch")
 
+    def with_dropout(self, main: float | None = None, auxiliary: float | None = None) -> "Architecture":
+        """Return this table with other shares dropped in front of the classifier and in the heads; None keeps one."""
+        heads = self.auxiliary
+        if auxiliary is not None:
+            heads = tuple(dataclasses.replace(head, dropout=auxiliary) for head in heads)
+        return dataclasses.replace(self, dropout=self.dropout if main is None else main, auxiliary=heads)
+
     def scaled(self, width: float) -> "Architecture":
         """Return this table with every width, stem and heads included, multiplied by `width` and rounded, at least 1.
 

@@ -180,7 +180,7 @@ def _table(table: Architecture | str, normalization: Normalization | None, dropo
         table = get_architecture(table)
     if normalization is not None:
         table = table.with_normalization(normalization)
-    return table if dropout is None else dataclasses.replace(table, dropout=dropout)
+    return table.with_dropout(dropout)
 
 
 def _check_arguments(

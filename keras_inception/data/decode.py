@@ -1,0 +1,55 @@
+"""An image file to an array, by Pillow: the one way for training, evaluation and prediction."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from keras_inception.errors import DataError
+
+#: Endings of the files that count as images, in lower case.
+ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+
+
+def decode(source: Path | bytes, channels: int, name: str | None = None) -> np.ndarray:
+    """Decode an image; of an animation the first frame, turned upright by its EXIF orientation, alpha on white.
+
+    Args:
+        source: A file, or the bytes of one: JPEG, PNG, WebP, BMP or GIF.
+        channels: 3 for RGB, 1 for grey.
+        name: What a message calls it; by default the path.
+
+    Returns:
+        uint8 of shape `(height, width, channels)`.
+
+    Raises:
+        DataError: It cannot be decoded; the message gives the reason.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of a decompression bomb at 89 million pixels; here that is an error.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _pixels(ImageOps.exif_transpose(image), channels)
+    except Exception as error:  # decoders of broken files raise errors of nearly every type
+        raise DataError(f"{name or source!s} cannot be decoded: {_reason(error)}") from None
+
+
+def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: keep the upper 8 bits
+        image = Image.fromarray(np.clip(np.asarray(image) / 256, 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "its content is no JPEG, PNG, WebP, BMP or GIF"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,70 @@
+"""Pictures of results: values in, PNG files out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_inception.files import written_beside
+
+_HEADS = {"main": "tab:blue", "aux1": "tab:orange", "aux2": "tab:green"}
+
+
+def draw_curves(rows: Sequence[dict[str, float]], path: Path, *, title: str) -> None:
+    """Draw loss and top-1 of every head over epochs, on training (dashed) and validation images.
+
+    Args:
+        rows: Metrics, a row per epoch, as in metrics.csv.
+        path: The PNG to write.
+        title: Written above.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title)
+    epochs = [row["epoch"] for row in rows]
+    heads = [head for head in _HEADS if f"{head}_top1" in rows[0]]
+    for axes, quantity, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss", "top-1"), strict=True):
+        for head in heads:
+            axes.plot(epochs, [row[f"{head}_{quantity}"] for row in rows], "--", color=_HEADS[head], alpha=0.6)
+            values = [row[f"val_{head}_{quantity}"] for row in rows]
+            axes.plot(epochs, values, color=_HEADS[head], marker=".", label=head)
+        axes.plot([], [], "--", color="gray", label="training")
+        axes.plot([], [], color="gray", label="validation")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, title: str) -> None:
+    """Draw a confusion matrix: the true class in rows, the answer in columns, shares of the row as colour.
+
+    Args:
+        matrix: Counts, `(classes, classes)`.
+        classes: Names of the classes.
+        path: The PNG to write.
+        title: Written above.
+    """
+    count = len(classes)
+    figure = Figure(figsize=(3.2 + 0.6 * count, 2.6 + 0.55 * count), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(picture, ax=axes, label="share of the true class")
+    axes.set(title=title, xlabel="answer", ylabel="true class", xticks=range(count), yticks=range(count))
+    axes.set_xticklabels(classes, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticklabels(classes)
+    if count <= 30:
+        for row, column in np.ndindex(count, count):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write without pyplot, whose state and windows are the user's."""
+    with matplotlib.rc_context({"savefig.dpi": 120}), written_beside(path) as beside:
+        FigureCanvasAgg(figure).print_png(beside)
