@@ -30,8 +30,8 @@ class RunError(InceptionError, ValueError):
     """A run folder or an exported model is missing, exists already, or is incomplete."""
 
 
-class ParityError(InceptionError):
-    """An exported model does not answer like the model it was made from."""
+class ExportError(InceptionError):
+    """A model could not be exported, or the export does not answer like the model it was made from."""
 
     exit_status = 1
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import Split
+from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DataError
 
 _LOG = logging.getLogger(__name__)
@@ -77,6 +78,37 @@ def read_images(
         broken=[broken[index] for index in sorted(broken)],
         image=_from_files(load, good) if kept is None else _from_memory(kept[good] if broken else kept),
     )
+
+
+def read_split(
+    config: DataConfig,
+    classes: Sequence[str],
+    split: str,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    limit: int | None = None,
+) -> Images:
+    """Return the images of one split of a trained run's data.
+
+    Args:
+        config: The run's.
+        classes: The classes it was trained on.
+        split: "train", "validation" or "test".
+        on_progress: As in `read_images`.
+        limit: At most that many images, spread evenly over the split.
+
+    Raises:
+        DataError: The data are gone, have other classes now, or cannot be decoded.
+    """
+    dataset = load_dataset(config)
+    if dataset.classes != tuple(classes):
+        raise DataError(
+            f"the labels do not fit: the run was trained on {', '.join(classes)}; "
+            f"{dataset.name} now has {', '.join(dataset.classes)}"
+        )
+    part = dataset.splits[split]
+    if limit is not None and len(part) > limit:
+        part = part.take(np.linspace(0, len(part) - 1, limit).astype(int))
+    return read_images(part, config, on_progress)
 
 
 def training_batches(

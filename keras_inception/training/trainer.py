@@ -19,8 +19,8 @@ from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ConfigError, DataError, RunError
 from keras_inception.files import write_json
 from keras_inception.googlenet import MAIN, GoogLeNet, copy_weights, inference_model
+from keras_inception.run_folder import RunFolder
 from keras_inception.training.devices import strategy
-from keras_inception.training.folder import RunFolder
 
 #: What a caller may add: from steps per epoch, batch size and first epoch to Keras callbacks.
 CallbackFactory = Callable[[int, int, int], list[keras.callbacks.Callback]]
@@ -60,6 +60,7 @@ def train(
     dataset = load_dataset(config.data)
     _check_batch(config.training.batch_size, len(dataset.splits[TRAIN]))
     mirrored = strategy(config.training.devices)
+    _check_replicas(config.training.batch_size, mirrored.num_replicas_in_sync)
     with mirrored.scope():
         model = build(config, len(dataset.classes))
 
@@ -165,7 +166,7 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps: int, classe
         optimizer=_optimizer(config, steps),
         loss={name: keras.losses.SparseCategoricalCrossentropy() for name in names},
         loss_weights={name: weights[name] for name in names},
-        metrics={name: _metrics(classes) for name in names},
+        metrics={name: _metrics(classes, prefix="" if len(names) > 1 else f"{name}_") for name in names},
         jit_compile=False,  # XLA is slower on the CPU and does not work under several replicas
     )
 
@@ -182,10 +183,11 @@ def environment(mirrored: tf.distribute.Strategy) -> dict[str, Any]:
     }
 
 
-def _metrics(classes: int) -> list[keras.metrics.Metric]:
-    metrics = [keras.metrics.SparseCategoricalAccuracy(name="top1")]
+def _metrics(classes: int, prefix: str) -> list[keras.metrics.Metric]:
+    # Keras puts the name of the output in front, but not where there is one output only.
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name=f"{prefix}top1")]
     if classes > 5:
-        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name="top5"))
+        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name=f"{prefix}top5"))
     return metrics
 
 
@@ -208,6 +210,14 @@ def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer
 def _check_batch(batch_size: int, images: int) -> None:
     if batch_size > images:
         raise ConfigError(f"training.batch_size is {batch_size}, larger than the {images} training images; lower it")
+
+
+def _check_replicas(batch_size: int, replicas: int) -> None:
+    # Keras 3.15 adds up the replicas' first batches to learn their shape, so they must be of one size.
+    if batch_size % replicas:
+        raise ConfigError(
+            f"training.batch_size is {batch_size}; on {replicas} devices it takes a multiple of {replicas}"
+        )
 
 
 def _check_same_run(folder: RunFolder, config: RunConfig, dataset: ImageDataset) -> None:
@@ -258,7 +268,10 @@ class _History(keras.callbacks.Callback):
         return max(self.rows, key=lambda row: row["val_main_top1"])
 
     def on_epoch_end(self, epoch, logs=None):
-        self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}})
+        values = {name: float(value) for name, value in logs.items()}
+        if "main_loss" not in values:  # Keras names it only where there are several outputs
+            values |= {"main_loss": values["loss"], "val_main_loss": values["val_loss"]}
+        self.rows.append({"epoch": epoch + 1, **values})
         self._folder.write_metrics(self.rows)
         if self.best() is self.rows[-1]:
             self._folder.save_model(self.model, self._folder.best_keras)

@@ -1,0 +1,99 @@
+"""One interface to whatever answers: a run, a SavedModel or a TFLite file. Pixels in, probabilities out."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_inception.errors import RunError
+from keras_inception.run_folder import RunFolder
+
+#: Name of the output of every exported model.
+PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that answers.
+
+    Args:
+        kind: "keras", "saved_model" or "tflite".
+        probabilities: From float32 `(batch, height, width, channels)` in the model's range to float32
+            `(batch, classes)`.
+    """
+
+    kind: str
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+    def answers(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """Return the probabilities of all images in `batches`, `(images, classes)`."""
+        return np.concatenate([self.probabilities(batch) for batch in batches])
+
+
+def open_run(path: str | Path) -> Predictor:
+    """Open the best model of a run, without its heads and in float32 whatever the precision of its training.
+
+    Raises:
+        RunError: There is no run, or no epoch of it has ended.
+    """
+    return keras_predictor(run_model(RunFolder(Path(path))))
+
+
+def keras_predictor(model: Any) -> Predictor:
+    """Return a predictor of a Keras model with one output."""
+    return Predictor("keras", model.predict_on_batch)
+
+
+def run_model(folder: RunFolder) -> Any:
+    """Build the inference model of a run in float32 and give it the best weights; raises as `open_run`."""
+    import keras
+
+    from keras_inception.googlenet import GoogLeNet
+
+    config, table, labels = folder.config(), folder.architecture(), folder.labels()
+    if not folder.best_keras.exists():
+        raise RunError(f"{str(folder.path)!r} has no best.keras: no epoch has ended; go on with train --resume")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return GoogLeNet(
+            architecture=table,
+            input_shape=(config.data.image_size, config.data.image_size, config.data.channels),
+            classes=len(labels),
+            weights=folder.best_keras,
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def open_saved_model(path: str | Path) -> Predictor:
+    """Open a SavedModel that `export` wrote: the numbered folder itself. Keras is not needed.
+
+    Raises:
+        RunError: There is none.
+    """
+    if not (Path(path) / "saved_model.pb").is_file():
+        raise RunError(f"there is no SavedModel in {str(path)!r}; 'keras-inception export' makes one")
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+    # The loaded object is held by `serve` alone, which keeps its variables alive.
+    return Predictor("saved_model", lambda images: serve(**{name: tf.constant(images)})[PROBABILITIES].numpy())
+
+
+def open_tflite(path: str | Path) -> Predictor:
+    """Open a TFLite file that `export` wrote, by LiteRT. TensorFlow is not needed.
+
+    Raises:
+        RunError: There is none.
+    """
+    if not Path(path).is_file():
+        raise RunError(f"there is no TFLite file {str(path)!r}; 'keras-inception export' makes one")
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(model_path=str(path)).get_signature_runner()
+    (name,) = run.get_input_details()
+    return Predictor("tflite", lambda images: run(**{name: images})[PROBABILITIES])
