@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -59,9 +60,9 @@ def train(
     config = resolved(config)
     dataset = load_dataset(config.data)
     _check_batch(config.training.batch_size, len(dataset.splits[TRAIN]))
-    mirrored = strategy(config.training.devices)
-    _check_replicas(config.training.batch_size, mirrored.num_replicas_in_sync)
-    with mirrored.scope():
+    devices = strategy(config.training.devices)
+    _check_replicas(config.training.batch_size, devices.num_replicas_in_sync)
+    with devices.scope():
         model = build(config, len(dataset.classes))
 
     resume = resume and folder.last_keras.exists()
@@ -71,12 +72,12 @@ def train(
     images = {name: read_images(dataset.splits[name], config.data, on_images) for name in (TRAIN, VALIDATION)}
     _check_batch(config.training.batch_size, len(images[TRAIN]))
     steps = len(images[TRAIN]) // config.training.batch_size
-    with mirrored.scope():
+    with devices.scope():
         compile_model(model, config.training, steps, len(dataset.classes))
         first_epoch = _restore(model, folder.last_keras, steps) if resume else 0
     if not resume:
         folder.start(config, config.model.table(), dataset.classes)
-    write_json(folder.environment_json, environment(mirrored))
+    write_json(folder.environment_json, environment(devices.num_replicas_in_sync))
 
     history = _History(folder, folder.metrics()[:first_epoch])
     extra = callbacks(steps, config.training.batch_size, first_epoch)
@@ -171,14 +172,15 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps: int, classe
     )
 
 
-def environment(mirrored: tf.distribute.Strategy) -> dict[str, Any]:
+def environment(replicas: int) -> dict[str, Any]:
     """Return what a run depends on beside its configuration: versions, machine and devices."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "replicas": mirrored.num_replicas_in_sync,
+        "replicas": replicas,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
         "devices": [device.name for device in tf.config.list_logical_devices()],
     }
 

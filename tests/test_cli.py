@@ -1,0 +1,213 @@
+"""Every command through its entry point, on tiny data; what a user gets wrong ends in one line and status 2."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import keras_inception as ki
+from keras_inception.cli import main
+
+
+def command(*words: str, **options) -> subprocess.CompletedProcess:
+    """Run `python -m keras_inception` as a user does, in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "keras_inception", *words], capture_output=True, text=True, **options)
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_help_names_every_command_with_an_example_each():
+    text = command("--help").stdout
+    for name in ("train", "evaluate", "predict", "export", "analyze"):
+        assert name in text
+        words = (name, "table", "--help") if name == "analyze" else (name, "--help")
+        assert f"Example: keras-inception {name}" in command(*words).stdout
+
+
+@pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("analyze", "table")])
+def test_help_and_the_table_load_neither_tensorflow_nor_keras(words):
+    code = (
+        "import sys\nfrom keras_inception.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'tensorflow', 'keras', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_analyze_table_prints_the_papers_totals(capsys):
+    assert main(["analyze", "table"]) == 0
+    text = capsys.readouterr().out
+    for figure in ("6,998,552", "1,582,671,872", "13,378,280", "118,013,952", "1,442,816", "7×7×1024", "22"):
+        assert figure in text
+
+
+def test_a_piped_table_is_never_cut(capsys):
+    assert main(["analyze", "table", "googlenet-bn"]) == 0
+    assert "…" not in capsys.readouterr().out
+
+
+def test_a_run_leaves_everything_about_it(run):
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "architecture.json",
+        "best.keras",
+        "config.json",
+        "curves.png",
+        "environment.json",
+        "labels.txt",
+        "last.keras",
+        "metrics.csv",
+        "summary.json",
+        "tensorboard",
+    }
+    assert (run / "labels.txt").read_text() == "lying\nstanding\n"
+    assert ki.Architecture.from_json((run / "architecture.json").read_text()).name == "googlenet-small-w0.0625"
+    config = json.loads((run / "config.json").read_text())
+    assert config["data"]["value_range"] == [-1.0, 1.0]
+    assert config["data"]["image_size"] == 28
+    assert config["training"]["loss_weights"] == [1.0, 0.3, 0.3]
+    assert json.loads((run / "environment.json").read_text())["packages"]["tensorflow"]
+    assert json.loads((run / "summary.json").read_text())["images"] == {"train": 56, "validation": 12}
+    assert list((run / "tensorboard").rglob("events.out.tfevents*"))
+    assert size(run / "curves.png")[0] > 600
+
+
+def test_metrics_are_logged_per_head_and_epoch(run):
+    header, *rows = (run / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == [str(epoch) for epoch in range(1, 9)]
+    for column in ("loss", "main_loss", "val_main_top1", "aux1_top1", "val_aux2_loss"):
+        assert column in header.split(",")
+    assert "top5" not in header  # two classes
+
+
+def test_evaluate_writes_figures_that_its_confusion_matrix_confirms(run, capsys):
+    assert main(["evaluate", str(run)]) == 0
+    result = json.loads((run / "evaluation.json").read_text())
+    confusion = json.loads((run / "confusion.json").read_text())
+    (a, b), (c, d) = confusion["matrix"]
+    assert a + b + c + d == result["images"] == 12
+    assert result["top1"] == pytest.approx((a + d) / 12)
+    assert result["top1"] > 0.8  # stripes are easy; chance gives a half
+    assert result["per_class"]["lying"]["recall"] == pytest.approx(a / (a + b))
+    assert result["per_class"]["standing"]["precision"] == pytest.approx(d / (b + d))
+    assert result["top5"] is None
+    assert f"top-1 {result['top1']:.2%}" in capsys.readouterr().out
+    assert size(run / "confusion.png")[0] > 300
+
+
+def test_predict_takes_files_folders_and_patterns(run, stripes, capsys):
+    words = [str(stripes / "lying" / "00.png"), str(stripes / "standing"), str(stripes / "lying" / "0*.png")]
+    capsys.readouterr()
+    assert main(["predict", str(run), *words, "--top", "1", "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == 1 + 40 + 10
+    right = [answer["top"][0]["label"] in answer["image"] for answer in answers]
+    assert sum(right) > 40
+    assert main(["predict", str(run), words[0]]) == 0
+    table = capsys.readouterr().out
+    assert "lying" in table
+    assert "standing" in table
+    assert "%" in table
+
+
+def test_predict_probabilities_sum_to_one(run, stripes, capsys):
+    capsys.readouterr()
+    assert main(["predict", str(run), str(stripes / "lying"), "--json"]) == 0
+    for answer in json.loads(capsys.readouterr().out):
+        assert sum(row["probability"] for row in answer["top"]) == pytest.approx(1, abs=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bad input
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def one_class(folder: Path) -> None:
+    (folder / "cats").mkdir()
+    Image.new("RGB", (40, 40)).save(folder / "cats" / "a.png")
+
+
+def no_images(folder: Path) -> None:
+    (folder / "cats").mkdir()
+    (folder / "cats" / "notes.txt").write_text("none here")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "missing/"], ["no folder 'missing'"]),
+        (["--data", "digitz"], ["'digitz'", "digits"]),
+        (["--data", "tf_flower"], ["'tf_flower'", "tf_flowers"]),
+        (["--data", "{tmp}", "--prepare", "one_class"], ["single class", "'cats'"]),
+        (["--data", "{tmp}", "--prepare", "no_images"], ["no images"]),
+        (["--data", "digits", "--architecture", "goglenet"], ["'goglenet'", "googlenet"]),
+        (["--data", "digits", "--batch-size", "0"], ["training.batch_size is 0"]),
+        (["--data", "digits", "--batch-size", "5000"], ["5000", "1259"]),
+        (["--data", "digits", "--set", "training.epocs=3"], ["training.epocs", "training.epochs"]),
+        (["--data", "digits", "--set", "training.epochs"], ["section.field=value"]),
+        (["--data", "digits", "--image-size", "16", "--architecture", "googlenet-small"], ["16×16", "17×17"]),
+        (["--data", "digits", "--precision", "float8"], ["training.precision", "'float8'", "mixed_bfloat16"]),
+        (["--data", "digits", "--devices", "gpu:7"], ["gpu:7"]),
+        (["--data", "digits", "--devices", "tpu"], ["'tpu'"]),
+        (["--data", "digits", "--width", "0"], ["width"]),
+        (["--config", "missing.json"], ["'missing.json'"]),
+        ([], ["no data"]),
+    ],
+)
+def test_a_wrong_word_ends_in_one_line_and_writes_nothing(words, said, tmp_path, capsys):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    if "--prepare" in words:
+        {"one_class": one_class, "no_images": no_images}[words[-1]](folder)
+        words = words[:-2]
+    run_dir = tmp_path / "new-run"
+    words = [word.format(tmp=folder) for word in words]
+    assert main(["train", "--run-dir", str(run_dir), *words]) == 2
+    said_really = capsys.readouterr().err
+    assert said_really.startswith("keras-inception: ")
+    assert said_really.count("\n") == 1
+    for part in said:
+        assert part in said_really
+    assert not run_dir.exists()
+
+
+def test_an_error_is_the_only_line_on_stderr_of_a_real_process(tmp_path, stripes):
+    done = command("train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), "--batch-size", "1000")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "keras-inception: training.batch_size is 1000, larger than the 56 training images; lower it"
+    ]
+
+
+def test_an_existing_run_is_refused_unless_asked(run, stripes, tiny, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert main(["train", "--data", str(stripes), "--run-dir", str(run), *tiny]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_predict_refuses_what_is_no_image_and_says_why(run, tmp_path, capsys):
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("not an image")
+    assert main(["predict", str(run), str(fake)]) == 2
+    assert str(fake) in capsys.readouterr().err
+    assert main(["predict", str(run), str(tmp_path / "missing.jpg")]) == 2
+    assert "missing.jpg" in capsys.readouterr().err
+    assert main(["predict", str(run), str(fake), "--top", "0"]) == 2
+    assert "top is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["evaluate", "export", "predict"])
+def test_a_folder_that_is_no_run_is_refused(name, tmp_path, capsys):
+    words = ["photo.jpg"] if name == "predict" else []
+    assert main([name, str(tmp_path / "missing"), *words]) == 2
+    assert "no run folder" in capsys.readouterr().err
+    assert main([name, str(tmp_path), *words]) == 2
+    assert "holds no run" in capsys.readouterr().err
