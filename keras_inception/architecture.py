@@ -171,11 +171,20 @@ class Architecture:
         for name in names:
             if names.count(name) > 1:
                 raise ArchitectureError(f"architecture {self.name!r} has two rows named {name!r}; give each its own")
+        heads = ["main", *(head.name for head in self.auxiliary)]
         for head in self.auxiliary:
+            if heads.count(head.name) > 1:
+                raise ArchitectureError(
+                    f"architecture {self.name!r} has two outputs named {head.name!r}; give each its own"
+                )
             if head.after not in names:
                 raise ArchitectureError(f"head {head.name!r}: {unknown('row', head.after, names)}")
         for part in (*self.rows, *self.auxiliary):
             _check_values(part)
+        if type(self.image_size) is not int or self.image_size < 1:
+            raise ArchitectureError(f"image_size is {self.image_size!r}; it takes a whole number ≥ 1")
+        if type(self.batch_normalization) is not bool:
+            raise ArchitectureError(f"batch_normalization is {self.batch_normalization!r}; it takes true or false")
         if not 0 <= self.dropout < 1:
             raise ArchitectureError(f"dropout is {self.dropout!r}; it takes a share in [0, 1)")
         if not any(isinstance(row, Conv | Inception) for row in self.rows):
@@ -292,7 +301,7 @@ _MAY_BE_ZERO = {"reduce", "depth_radius"}
 
 def _check_values(part: Row | AuxiliaryHead) -> None:
     """Raise ArchitectureError where a number of a row or head is out of range."""
-    if not part.name or "/" in part.name:
+    if not isinstance(part.name, str) or not part.name or "/" in part.name:
         raise ArchitectureError(f"{part.name!r} is no name for a row; use letters, digits and _")
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -301,6 +310,8 @@ def _check_values(part: Row | AuxiliaryHead) -> None:
             raise ArchitectureError(
                 f"{field.name} of row {part.name!r} is {value!r}; it takes a whole number ≥ {lowest}"
             )
+        if field.type is float and type(value) not in (int, float):
+            raise ArchitectureError(f"{field.name} of row {part.name!r} is {value!r}; it takes a number")
         if field.name == "dropout" and not 0 <= value < 1:
             raise ArchitectureError(f"dropout of head {part.name!r} is {value!r}; it takes a share in [0, 1)")
         if field.name == "kernel" and value % 2 == 0:
@@ -324,7 +335,7 @@ def _list(value: dict[str, Any], field: str) -> list[Any]:
 
 def _row_from_dict(value: Any) -> Row:
     kind = value.get("kind") if isinstance(value, dict) else None
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ArchitectureError(unknown("kind of row", str(kind), _KINDS))
     return _from_dict(_KINDS[kind], {name: item for name, item in value.items() if name != "kind"})
 

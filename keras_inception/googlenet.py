@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,8 +103,9 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
         }
         outputs = {MAIN: outputs, **heads}
 
-    inputs = image if input_tensor is None else keras.utils.get_source_inputs(image)
-    model = keras.Model(inputs, outputs, name=name or table.name)
+    inputs = keras.utils.get_source_inputs(image)
+    # A list of one input would make Keras warn at every call with a tensor.
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name or table.name)
     if weights is not None:
         load_weights(model, weights)
     return model
@@ -141,7 +143,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
         raise ArchitectureError(f"there is no weights file {str(path)!r}; give a .keras or .weights.h5 file, or None")
     if path.name.endswith(".weights.h5"):
         try:
-            model.load_weights(path)
+            with warnings.catch_warnings():
+                # Keras warns of groups the file lacks, and then raises for the layers in them.
+                warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
+                model.load_weights(path)
         except (ValueError, OSError) as error:
             raise ArchitectureError(f"{path} does not fit the model {model.name!r}: {_first_line(error)}") from None
     elif path.suffix == ".keras":
@@ -163,16 +168,18 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
         ArchitectureError: `source` lacks a layer of `target`, or has another shape for it.
     """
     known = {layer.name: layer for layer in source.layers}
+    values = {}
     for layer in target.layers:
         if not layer.weights:
             continue
         if layer.name not in known:
             raise ArchitectureError(f"the weights have no layer {layer.name!r}; they are of another architecture")
-        values = known[layer.name].get_weights()
-        expected, received = [tuple(w.shape) for w in layer.weights], [value.shape for value in values]
+        values[layer.name] = known[layer.name].get_weights()
+        expected, received = [tuple(w.shape) for w in layer.weights], [value.shape for value in values[layer.name]]
         if expected != received:
             raise ArchitectureError(f"layer {layer.name!r} takes weights of shape {expected}; received {received}")
-        layer.set_weights(values)
+    for name, value in values.items():
+        target.get_layer(name).set_weights(value)
 
 
 def _table(table: Architecture | str, normalization: Normalization | None, dropout: float | None) -> Architecture:
@@ -204,9 +211,11 @@ def _input(input_tensor: Any, input_shape: tuple[int | None, ...] | None, table:
         if len(input_shape) != 3:
             raise ArchitectureError(f"input_shape is {input_shape!r}; it takes height, width and channels")
         return layers.Input(input_shape, name="image")
-    if keras.utils.is_keras_tensor(input_tensor):
-        return input_tensor
-    return layers.Input(tensor=input_tensor, name="image")
+    if not keras.utils.is_keras_tensor(input_tensor):
+        raise ArchitectureError(
+            f"input_tensor takes a Keras tensor, such as keras.Input; got a {type(input_tensor).__name__}"
+        )
+    return input_tensor
 
 
 def _check_image(image: Any, table: Architecture, auxiliary: bool) -> None:
