@@ -33,6 +33,8 @@ class DataConfig:
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the resized shorter side in the centre crop
     flip_horizontal: bool = True  # at random in training
     flip_vertical: bool = False  # at random in training
+    brightness: Share = 0.0  # largest shift at random in training, as a share of the range
+    contrast: Share = 0.0  # largest change at random in training; 0.2 is a factor of 0.8 to 1.2
     validation_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     test_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     split_seed: int = 0  # which images they are

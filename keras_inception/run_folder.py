@@ -89,9 +89,11 @@ class RunFolder:
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
+        write_text(
+            self.config_json, config.to_json()
+        )  # first: it marks the folder as a run, also one that is killed now
         write_text(self.architecture_json, architecture.to_json())
         write_text(self.labels_txt, "".join(f"{name}\n" for name in classes))
-        write_text(self.config_json, config.to_json())
 
     def config(self) -> RunConfig:
         """Read the configuration.

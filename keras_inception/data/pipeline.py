@@ -206,11 +206,15 @@ def _from_files(load: Callable[[tf.Tensor], tf.Tensor], good: np.ndarray) -> Cal
 
 
 def _augmented(image: tf.Tensor, key: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    horizontal, vertical = tf.unstack(tf.random.split(key, 2))
+    horizontal, vertical, brightness, contrast = tf.unstack(tf.random.split(key, 4))
     if config.flip_horizontal:
         image = tf.image.stateless_random_flip_left_right(image, horizontal)
     if config.flip_vertical:
         image = tf.image.stateless_random_flip_up_down(image, vertical)
+    if config.brightness:
+        image = tf.image.stateless_random_brightness(image, config.brightness, brightness)
+    if config.contrast:
+        image = tf.image.stateless_random_contrast(image, 1 - config.contrast, 1 + config.contrast, contrast)
     return image
 
 

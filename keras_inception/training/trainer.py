@@ -23,6 +23,10 @@ from keras_inception.googlenet import MAIN, GoogLeNet, copy_weights, inference_m
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.devices import strategy
 
+# A head's loss as a metric over images. Keras's own figure of that loss is a mean over batches, wrong where the last
+# validation batch is smaller, and is not there at all with a single output; the metric takes its place in metrics.csv.
+_CROSS_ENTROPY = "cross_entropy"
+
 #: What a caller may add: from steps per epoch, batch size and first epoch to Keras callbacks.
 CallbackFactory = Callable[[int, int, int], list[keras.callbacks.Callback]]
 
@@ -187,7 +191,10 @@ def environment(replicas: int) -> dict[str, Any]:
 
 def _metrics(classes: int, prefix: str) -> list[keras.metrics.Metric]:
     # Keras puts the name of the output in front, but not where there is one output only.
-    metrics = [keras.metrics.SparseCategoricalAccuracy(name=f"{prefix}top1")]
+    metrics = [
+        keras.metrics.SparseCategoricalCrossentropy(name=f"{prefix}{_CROSS_ENTROPY}"),
+        keras.metrics.SparseCategoricalAccuracy(name=f"{prefix}top1"),
+    ]
     if classes > 5:
         metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name=f"{prefix}top5"))
     return metrics
@@ -271,8 +278,8 @@ class _History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: float(value) for name, value in logs.items()}
-        if "main_loss" not in values:  # Keras names it only where there are several outputs
-            values |= {"main_loss": values["loss"], "val_main_loss": values["val_loss"]}
+        for name in [name for name in values if name.endswith(_CROSS_ENTROPY)]:
+            values[name.replace(_CROSS_ENTROPY, "loss")] = values.pop(name)
         self.rows.append({"epoch": epoch + 1, **values})
         self._folder.write_metrics(self.rows)
         if self.best() is self.rows[-1]:

@@ -1,0 +1,445 @@
+"""Batches: which images, in which order, turned how, with which values; and the geometry of resize and crop."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings, strategies as st
+from PIL import Image
+
+from keras_inception.config import DataConfig
+from keras_inception.data import pipeline
+from keras_inception.data.dataset import Split
+from keras_inception.data.decode import decode
+from keras_inception.data.pipeline import (
+    evaluation_batches,
+    network_input,
+    read_images,
+    read_split,
+    resized,
+    training_batches,
+)
+from keras_inception.errors import DataError
+
+# With this range the network's input is the image itself.
+PLAIN = {"image_size": 4, "value_range": (0.0, 255.0)}
+
+
+def split_of(arrays, labels=None):
+    """A split of arrays; None stands for an image that cannot be decoded."""
+
+    def read(index, channels):
+        if arrays[index] is None:
+            raise DataError(f"image {index} cannot be decoded: torn")
+        return np.ascontiguousarray(arrays[index][..., :channels])
+
+    labels = np.arange(len(arrays)) % 3 if labels is None else labels
+    return Split([f"image {index}" for index in range(len(arrays))], np.asarray(labels, np.int32), read)
+
+
+def numbered(count, size=4):
+    """Images that say which they are and where each pixel was: (row, column, number)."""
+    rows, columns = np.mgrid[:size, :size]
+    return [np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8) for number in range(count)]
+
+
+@functools.cache
+def numbered_images(count, size=4):
+    return read_images(split_of(numbered(count, size)), DataConfig(**PLAIN | {"image_size": size}))
+
+
+def batches(images, steps, *, batch_size, seed=0, first_epoch=0, outputs=("main",), **config):
+    config = DataConfig(**PLAIN | {"flip_horizontal": False} | config)
+    stream = training_batches(
+        images, config, batch_size=batch_size, seed=seed, outputs=outputs, first_epoch=first_epoch
+    )
+    return list(stream.take(steps).as_numpy_iterator())
+
+
+def numbers(batch_list):
+    """Which images, in order."""
+    return [int(image[0, 0, 2]) for inputs, _ in batch_list for image in inputs]
+
+
+# Reading.
+
+
+@pytest.fixture(params=["memory", "files"])
+def where(request, monkeypatch):
+    """Both ways of holding images."""
+    if request.param == "files":
+        monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    return request.param
+
+
+@pytest.mark.usefixtures("where")
+def test_broken_images_are_left_out_and_named():
+    arrays = numbered(6)
+    arrays[0] = arrays[3] = None
+    config = DataConfig(**PLAIN)
+    images = read_images(split_of(arrays), config)
+    assert len(images) == 4
+    assert list(images.names) == ["image 1", "image 2", "image 4", "image 5"]
+    assert images.labels.tolist() == [1, 2, 1, 2]
+    assert list(images.broken) == ["image 0 cannot be decoded: torn", "image 3 cannot be decoded: torn"]
+    found = list(evaluation_batches(images, config, batch_size=3, outputs=["main"]).as_numpy_iterator())
+    assert numbers(found) == [1, 2, 4, 5]
+    assert np.concatenate([labels["main"] for _, labels in found]).tolist() == [1, 2, 1, 2]
+    assert sorted(numbers(batches(images, 2, batch_size=2))) == [1, 2, 4, 5]
+
+
+@pytest.mark.usefixtures("where")
+def test_a_split_without_a_readable_image_is_refused_with_the_first():
+    with pytest.raises(DataError, match="none of 3 images can be decoded; the first: image 0 cannot be decoded: torn"):
+        read_images(split_of([None] * 3), DataConfig(**PLAIN))
+
+
+@pytest.mark.usefixtures("where")
+def test_progress_counts_every_image():
+    calls = []
+    read_images(split_of([*numbered(3), None]), DataConfig(**PLAIN), lambda *call: calls.append(call))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_images_in_memory_and_from_files_give_the_same_batches(monkeypatch):
+    random = np.random.default_rng(0)
+    arrays = [random.integers(0, 256, (*random.integers(5, 40, 2), 3), dtype=np.uint8) for _ in range(10)]
+    arrays[4] = None
+    config = DataConfig(image_size=8, flip_vertical=True)
+    kept = read_images(split_of(arrays), config)
+    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    streamed = read_images(split_of(arrays), config)
+    options = {"batch_size": 4, "outputs": ["main"]}
+    for make in (
+        lambda images: training_batches(images, config, seed=3, **options).take(6),
+        lambda images: evaluation_batches(images, config, **options),
+    ):
+        for (first, labels), (second, others) in zip(make(kept), make(streamed), strict=True):
+            np.testing.assert_array_equal(first, second)
+            np.testing.assert_array_equal(labels["main"], others["main"])
+
+
+def test_images_from_files_are_decoded_when_they_are_used(monkeypatch):
+    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    arrays = numbered(2)
+    images = read_images(split_of(arrays), DataConfig(**PLAIN))
+    arrays[1] = np.full_like(arrays[1], 200)
+    (inputs, _), *_ = evaluation_batches(images, DataConfig(**PLAIN), batch_size=2, outputs=["main"])
+    assert (inputs[1] == 200).numpy().all()
+
+
+def test_a_size_must_be_given():
+    with pytest.raises(DataError, match=r"data\.image_size"):
+        read_images(split_of(numbered(1)), DataConfig())
+
+
+def make_folder(path, classes=("a", "b"), count=8):
+    for name in classes:
+        (path / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("RGB", (6, 5), (index, 0, 0)).save(path / name / f"{index}.png")
+    return DataConfig(source=str(path), image_size=4, validation_fraction=0.25, test_fraction=0.25)
+
+
+def test_read_split_gives_the_images_of_that_split(tmp_path):
+    config = make_folder(tmp_path)
+    names = {name: set(read_split(config, ["a", "b"], name).names) for name in ("train", "validation", "test")}
+    assert [len(split) for split in names.values()] == [8, 4, 4]
+    assert len(set.union(*names.values())) == 16
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (4, 4), (100, 4), (None, 4)])
+def test_read_split_spreads_a_limit_over_the_classes(tmp_path, limit, count):
+    images = read_split(make_folder(tmp_path), ["a", "b"], "test", limit=limit)
+    assert len(set(images.names)) == count
+    if count > 1:
+        assert set(images.labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("classes", [["a"], ["a", "c"], ["b", "a"], ["a", "b", "c"]])
+def test_read_split_refuses_data_with_other_classes(tmp_path, classes):
+    config = make_folder(tmp_path)
+    with pytest.raises(DataError, match=f"trained on {', '.join(classes)}; .* now has a, b"):
+        read_split(config, classes, "test")
+
+
+# Order of training.
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**31 - 1))
+@example(1, 1, 0)
+@example(12, 12, 2**32 - 1)
+def test_an_epoch_never_shows_an_image_twice(count, batch_size, seed):
+    batch_size = min(batch_size, count)
+    steps = count // batch_size
+    shown = batches(numbered_images(count), 2 * steps, batch_size=batch_size, seed=seed)
+    for epoch in (shown[:steps], shown[steps:]):
+        order = numbers(epoch)
+        assert len(set(order)) == len(order) == steps * batch_size
+        assert all(label == number % 3 for number, label in zip(order, labels_of(epoch), strict=True))
+    if count % batch_size == 0:
+        assert sorted(numbers(shown[:steps])) == list(range(count))
+
+
+def labels_of(batch_list):
+    return [int(label) for _, labels in batch_list for label in labels["main"]]
+
+
+def test_orders_differ_between_epochs_and_seeds_and_come_back_with_the_seed():
+    images = numbered_images(16)
+    first = numbers(batches(images, 8, batch_size=4, seed=1))
+    assert first[:16] != first[16:]
+    assert first[:16] != list(range(16))
+    assert numbers(batches(images, 8, batch_size=4, seed=1)) == first
+    assert numbers(batches(images, 8, batch_size=4, seed=2)) != first
+
+
+def test_the_order_does_not_depend_on_the_size_of_a_batch_that_divides():
+    images = numbered_images(12)
+    assert numbers(batches(images, 12, batch_size=2)) == numbers(batches(images, 4, batch_size=6))
+
+
+def test_every_order_of_three_images_occurs():
+    order = numbers(batches(numbered_images(3), 150, batch_size=3))
+    assert len({tuple(order[start : start + 3]) for start in range(0, 450, 3)}) == 6
+
+
+def test_images_left_over_in_one_epoch_are_used_in_others():
+    assert set(numbers(batches(numbered_images(5), 40, batch_size=3))) == set(range(5))
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(1, 10), st.integers(1, 10), st.integers(0, 2**31 - 1), st.integers(0, 4))
+@example(4, 2, 7, 1000)
+def test_beginning_with_an_epoch_equals_skipping_those_before(count, batch_size, seed, epoch):
+    batch_size = min(batch_size, count)
+    steps = count // batch_size
+    options = {"batch_size": batch_size, "seed": seed, "flip_horizontal": True, "flip_vertical": True}
+    images = numbered_images(count)
+    # Entered one epoch earlier, so that epoch 1000 needs no thousand epochs.
+    start = max(0, epoch - 4)
+    whole = batches(images, (epoch - start + 1) * steps, first_epoch=start, **options)[(epoch - start) * steps :]
+    entered = batches(images, steps, first_epoch=epoch, **options)
+    for (inputs, labels), (others, other_labels) in zip(entered, whole, strict=True):
+        np.testing.assert_array_equal(inputs, others)
+        np.testing.assert_array_equal(labels["main"], other_labels["main"])
+
+
+def test_batches_are_endless_and_all_of_the_same_size():
+    shown = batches(numbered_images(5), 30, batch_size=2)
+    assert len(shown) == 30
+    assert {inputs.shape for inputs, _ in shown} == {(2, 4, 4, 3)}
+
+
+# Flips.
+
+
+def variants(shown):
+    """For every image shown, its number and whether it is turned (horizontally, vertically)."""
+    source = numbered(1)[0][..., :2]
+    kinds = {(h, v): source[:: 1 - 2 * v, :: 1 - 2 * h] for h in (0, 1) for v in (0, 1)}
+    found = []
+    for inputs, _ in shown:
+        for image in inputs:
+            (kind,) = [kind for kind, pixels in kinds.items() if np.array_equal(image[..., :2], pixels)]
+            found.append((int(image[0, 0, 2]), kind))
+    return found
+
+
+@pytest.mark.parametrize(("horizontal", "vertical"), [(False, False), (True, False), (False, True), (True, True)])
+def test_flips_are_those_that_were_asked_for_each_half_of_the_time(horizontal, vertical):
+    shown = batches(numbered_images(8), 50, batch_size=8, flip_horizontal=horizontal, flip_vertical=vertical)
+    kinds = [kind for _, kind in variants(shown)]
+    assert set(kinds) == {(h, v) for h in range(1 + horizontal) for v in range(1 + vertical)}
+    # 400 images: five standard deviations of a fair coin are 50; of two, 43.
+    for kind in set(kinds):
+        assert abs(kinds.count(kind) - 400 / len(set(kinds))) < 51
+
+
+def test_a_flip_is_of_the_seed_the_epoch_and_the_image_and_not_of_the_batch():
+    images = numbered_images(8)
+
+    def turned(seed=0, batch_size=4, first_epoch=0):
+        options = {"flip_horizontal": True, "flip_vertical": True, "first_epoch": first_epoch}
+        return dict(variants(batches(images, 8 // batch_size, batch_size=batch_size, seed=seed, **options)))
+
+    assert turned(batch_size=2) == turned(batch_size=8)
+    assert turned(seed=1) != turned(seed=2)
+    assert turned(first_epoch=1) != turned(first_epoch=2)
+    assert len(set(turned().values())) > 1
+
+
+def test_evaluation_never_flips():
+    config = DataConfig(**PLAIN, flip_horizontal=True, flip_vertical=True)
+    shown = list(evaluation_batches(numbered_images(12), config, batch_size=5, outputs=["main"]).as_numpy_iterator())
+    assert variants(shown) == [(number, (0, 0)) for number in range(12)]
+
+
+# Values, labels and batches.
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (1.0, -1.0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_0_and_255_become_the_ends_of_the_range(bounds, channels):
+    config = DataConfig(image_size=4, channels=channels, value_range=bounds)
+    images = read_images(split_of([np.full((4, 4, 3), value, np.uint8) for value in (0, 255, 51)]), config)
+    ((inputs, _),) = evaluation_batches(images, config, batch_size=3, outputs=["main"]).as_numpy_iterator()
+    assert inputs.dtype == np.float32
+    assert inputs.shape == (3, 4, 4, channels)
+    middle = bounds[0] + (bounds[1] - bounds[0]) / 5
+    for image, value in zip(inputs, (*bounds, middle), strict=True):
+        np.testing.assert_allclose(image, value, atol=1e-6 * max(map(abs, bounds)))
+
+
+@pytest.mark.parametrize("outputs", [("main", "aux1", "aux2"), ("main",), ()])
+def test_every_output_gets_the_same_labels(outputs):
+    images = numbered_images(6)
+    config = DataConfig(**PLAIN)
+    evaluation = evaluation_batches(images, config, batch_size=6, outputs=outputs).as_numpy_iterator()
+    for shown in (batches(images, 1, batch_size=6, outputs=outputs), list(evaluation)):
+        ((_, labels),) = shown
+        assert list(labels) == list(outputs)
+        for name in outputs:
+            assert labels[name].dtype == np.int32
+            assert labels[name].tolist() == [number % 3 for number in numbers(shown)]
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 15))
+def test_evaluation_shows_every_image_once_in_order(count, batch_size):
+    stream = evaluation_batches(numbered_images(count), DataConfig(**PLAIN), batch_size=batch_size, outputs=["main"])
+    shown = list(stream.as_numpy_iterator())
+    assert numbers(shown) == list(range(count))
+    assert [len(inputs) for inputs, _ in shown] == [
+        min(batch_size, count - start) for start in range(0, count, batch_size)
+    ]
+
+
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.875])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_prediction_sees_a_file_as_evaluation_does(tmp_path, crop_fraction, channels):
+    config = DataConfig(
+        source=str(tmp_path), image_size=32, channels=channels, crop_fraction=crop_fraction, value_range=(-2.0, 3.0)
+    )
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            pixels = random.integers(0, 256, (*random.integers(3, 90, 2), 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.jpg")
+    images = read_split(config, ["a", "b"], "train")
+    shown = [inputs for inputs, _ in evaluation_batches(images, config, batch_size=4, outputs=()).as_numpy_iterator()]
+    predicted = [network_input(decode(path, channels), config) for path in map(tmp_path.__class__, images.names)]
+    np.testing.assert_array_equal(np.concatenate(shown), np.stack(predicted))
+
+
+# Resize and crop.
+
+
+def cut(image, **config):
+    return resized(tf.constant(image), DataConfig(**config)).numpy()
+
+
+def coordinates(height, width):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.zeros_like(rows)], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "crop_fraction", "size", "top", "left"),
+    [
+        (8, 20, 1.0, 8, 0, 6),  # landscape
+        (20, 8, 1.0, 8, 6, 0),  # portrait
+        (8, 8, 1.0, 8, 0, 0),  # square: the image itself
+        (8, 21, 1.0, 8, 0, 6),  # an odd pixel is left over on the right
+        (32, 32, 0.875, 28, 2, 2),
+        (32, 64, 0.875, 28, 2, 18),
+        (64, 32, 0.875, 28, 18, 2),
+        (8, 20, 0.5, 4, 2, 8),
+        (4, 200, 1.0, 4, 0, 98),  # strips
+        (201, 4, 1.0, 4, 98, 0),
+    ],
+)
+def test_the_crop_is_the_centre(height, width, crop_fraction, size, top, left):
+    # The shorter side is size / crop_fraction already: nothing is resized.
+    image = coordinates(height, width)
+    result = cut(image, image_size=size, crop_fraction=crop_fraction)
+    np.testing.assert_array_equal(result, image[top : top + size, left : left + size])
+
+
+FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos3": Image.Resampling.LANCZOS,
+    "area": Image.Resampling.BOX,
+}
+
+
+@pytest.mark.parametrize("resize", FILTERS)
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (96, 144), (192, 96)])
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.75])
+def test_reduction_is_antialiased_as_pillows(resize, height, width, crop_fraction):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    size = round(32 * crop_fraction)
+    factor = 32 / min(height, width)
+    target = (round(width * factor), round(height * factor))
+    left, top = ((side - size) // 2 for side in target)
+    expected = Image.fromarray(image).resize(target, FILTERS[resize]).crop((left, top, left + size, top + size))
+    result = cut(image, image_size=size, crop_fraction=crop_fraction, resize=resize)
+    np.testing.assert_allclose(result.astype(int), np.asarray(expected).astype(int), atol=2)
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "bicubic", "lanczos3"])
+def test_enlargement_is_as_pillows(resize):
+    # Of little contrast: Pillow cuts off what shoots over between its two passes.
+    image = np.random.default_rng(0).integers(80, 176, (8, 12, 3), dtype=np.uint8)
+    expected = Image.fromarray(image).resize((48, 32), FILTERS[resize]).crop((8, 0, 40, 32))
+    result = cut(image, image_size=32, resize=resize)
+    np.testing.assert_allclose(result.astype(int), np.asarray(expected).astype(int), atol=2)
+
+
+@pytest.mark.parametrize("resize", ["bicubic", "lanczos3"])
+def test_what_shoots_over_at_an_edge_stays_black_or_white(resize):
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:, 4:] = 255
+    expected = np.asarray(Image.fromarray(image).resize((32, 32), FILTERS[resize])).astype(int)
+    np.testing.assert_allclose(cut(image, image_size=32, resize=resize).astype(int), expected, atol=2)
+
+
+@functools.cache
+def graph(size, crop_fraction, resize):
+    """As in the pipeline, where sizes are not known beforehand."""
+    config = DataConfig(image_size=size, crop_fraction=crop_fraction, resize=resize)
+    return tf.function(lambda image: resized(image, config), input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.sampled_from([(1, 1.0, "area"), (32, 1.0, "bilinear"), (65, 0.875, "bicubic"), (7, 0.3, "lanczos3")]),
+)
+@example(3, 1000, (32, 1.0, "bilinear"))
+@example(1000, 3, (65, 0.875, "bicubic"))
+@example(1, 1, (65, 0.875, "bicubic"))
+@example(1, 1, (1, 1.0, "area"))
+@example(2, 3000, (7, 0.3, "lanczos3"))
+def test_images_of_every_size_give_the_networks_and_plain_ones_stay_plain(height, width, target):
+    size, crop_fraction, resize = target
+    image = np.broadcast_to(np.asarray([0, 100, 255], np.uint8), (height, width, 3))
+    result = graph(size, crop_fraction, resize)(tf.constant(image)).numpy()
+    assert result.shape == (size, size, 3)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, np.broadcast_to([0, 100, 255], (size, size, 3)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_the_middle_of_a_gradient_stays_in_the_middle(height, width):
+    image = np.broadcast_to(np.linspace(0, 250, width)[None, :, None], (height, width, 3)).round().astype(np.uint8)
+    result = graph(32, 1.0, "bilinear")(tf.constant(image)).numpy().astype(int)
+    columns = result.mean(axis=(0, 2))
+    assert abs(columns.mean() - image.mean()) <= 250 / 32 + 1
+    assert (np.diff(columns) >= 0).all()

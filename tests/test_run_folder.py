@@ -1,0 +1,184 @@
+"""The run folder: it gives back what was written, and never deletes what is no run."""
+
+import math
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from keras_inception.architecture import get_architecture
+from keras_inception.config import RunConfig
+from keras_inception.errors import RunError
+from keras_inception.run_folder import RunFolder
+
+CONFIG = RunConfig().override({"name": "mine", "training.epochs": 2})
+TABLE = get_architecture("googlenet-small").scaled(0.25)
+CLASSES = ("a class", "größe", "猫")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def run(folder):
+    folder.start(CONFIG, TABLE, CLASSES)
+    return folder
+
+
+def refusal(function):
+    with pytest.raises(RunError) as caught:
+        function()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_gives_back_what_it_was_started_with(run):
+    assert run.config() == CONFIG
+    assert run.architecture() == TABLE
+    assert run.labels() == CLASSES
+    assert run.metrics() == []
+
+
+def test_labels_are_one_per_line(run):
+    assert run.labels_txt.read_text(encoding="utf-8").split("\n") == [*CLASSES, ""]
+
+
+# What a folder may be called, except for line breaks.
+FOLDER_NAMES = st.text(st.characters(exclude_characters="/\0\n\r", exclude_categories=["Cs"]), min_size=1, max_size=5)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(st.lists(FOLDER_NAMES, min_size=1, max_size=4, unique=True))
+@pytest.mark.usefixtures("run")
+def test_labels_come_back_whatever_the_classes_are_called(folder, names):
+    folder.start(CONFIG, TABLE, tuple(names))
+    assert folder.labels() == tuple(names)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.floats(), st.floats()), min_size=1, max_size=4))
+def test_metrics_come_back_to_the_last_bit(folder, values):
+    rows = [{"epoch": float(epoch), "loss": loss, "top1": top1} for epoch, (loss, top1) in enumerate(values)]
+    folder.write_metrics(rows)
+    back = folder.metrics()
+    assert [list(row) for row in back] == [["epoch", "loss", "top1"]] * len(rows)
+    for row, expected in zip(back, rows, strict=True):
+        assert all(row[k] == expected[k] or (math.isnan(row[k]) and math.isnan(expected[k])) for k in expected)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_missing_or_empty_folder_is_free(folder, exists, resume, overwrite):
+    if exists:
+        folder.path.mkdir()
+    if resume and overwrite:
+        assert "--resume" in refusal(lambda: folder.check_new(resume=True, overwrite=True))
+    else:
+        folder.check_new(resume=resume, overwrite=overwrite)
+    assert folder.path.exists() == exists
+
+
+def test_a_folder_with_a_run_is_refused(run):
+    message = refusal(lambda: run.check_new(resume=False, overwrite=False))
+    assert repr(str(run.path)) in message
+    assert "--resume" in message
+    assert "--overwrite" in message
+
+
+def test_a_run_can_be_resumed_or_overwritten_but_not_both(run):
+    run.check_new(resume=True, overwrite=False)
+    run.check_new(resume=False, overwrite=True)
+    refusal(lambda: run.check_new(resume=True, overwrite=True))
+    assert run.config() == CONFIG
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}, {}])
+def test_a_file_is_no_run_folder(tmp_path, options):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    options = {"resume": False, "overwrite": False} | options
+    assert "is a file" in refusal(lambda: RunFolder(path).check_new(**options))
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}, {}])
+@pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "best.keras"])
+def test_a_folder_with_something_else_is_refused_and_kept(folder, name, options):
+    folder.path.mkdir()
+    (folder.path / name).write_text("mine")
+    options = {"resume": False, "overwrite": False} | options
+    assert repr(str(folder.path)) in refusal(lambda: folder.check_new(**options))
+    assert (folder.path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_another_programs_config_json_makes_no_run(folder, options):
+    # Downloaded language models, for one, are folders with a config.json.
+    folder.path.mkdir()
+    (folder.path / "config.json").write_text('{"model_type": "bert"}')
+    (folder.path / "model.safetensors").write_text("weights")
+    options = {"resume": False, "overwrite": False} | options
+    refusal(lambda: folder.check_new(**options))
+
+
+def test_a_run_that_was_killed_when_it_had_written_its_configuration_can_be_overwritten(run):
+    run.architecture_json.unlink()
+    run.labels_txt.unlink()
+    run.check_new(resume=False, overwrite=True)
+
+
+def test_a_start_deletes_what_an_earlier_run_left(run):
+    run.write_metrics([{"epoch": 1.0, "loss": 2.0}])
+    run.tensorboard.mkdir()
+    run.start(CONFIG, TABLE, ("x", "y"))
+    assert run.metrics() == []
+    assert sorted(file.name for file in run.path.iterdir()) == ["architecture.json", "config.json", "labels.txt"]
+    assert run.labels() == ("x", "y")
+
+
+def test_a_run_folder_may_be_a_link_to_a_larger_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "run").symlink_to(disk)
+    folder = RunFolder(tmp_path / "run")
+    folder.check_new(resume=False, overwrite=False)
+    folder.start(CONFIG, TABLE, CLASSES)
+    assert folder.path.is_symlink()
+    assert RunFolder(disk).config() == CONFIG
+    folder.write_metrics([{"epoch": 1.0}])
+    folder.start(CONFIG, TABLE, CLASSES)
+    assert not RunFolder(disk).metrics()
+
+
+def test_a_run_folder_may_be_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    inode = os.stat(".").st_ino
+    RunFolder(tmp_path.__class__(".")).start(CONFIG, TABLE, CLASSES)
+    assert (tmp_path / "here").stat().st_ino == inode
+    assert RunFolder(tmp_path / "here").config() == CONFIG
+
+
+@pytest.mark.parametrize("what", ["config", "architecture", "labels"])
+def test_a_missing_folder_is_named_with_the_remedy(folder, what):
+    message = refusal(getattr(folder, what))
+    assert repr(str(folder.path)) in message
+    assert "train --run-dir" in message
+
+
+@pytest.mark.parametrize(
+    ("what", "file"), [("config", "config.json"), ("architecture", "architecture.json"), ("labels", "labels.txt")]
+)
+def test_a_missing_file_is_named(run, what, file):
+    (run.path / file).unlink()
+    message = refusal(getattr(run, what))
+    assert repr(str(run.path)) in message
+    assert f"{file} is missing" in message
+
+
+def test_a_file_in_place_of_the_folder_is_no_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "no run folder" in refusal(RunFolder(tmp_path / "file").config)
