@@ -14,10 +14,12 @@ from pydantic.dataclasses import dataclass
 from keras_inception.architecture import Architecture, Normalization, get_architecture
 from keras_inception.errors import ConfigError, unknown
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and Keras take
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -37,7 +39,7 @@ class DataConfig:
     contrast: Share = 0.0  # largest change at random in training; 0.2 is a factor of 0.8 to 1.2
     validation_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     test_fraction: Share = 0.15  # of all images, where the source has no such split of its own
-    split_seed: int = 0  # which images they are
+    split_seed: Seed = 0  # which images they are
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -70,10 +72,10 @@ class TrainingConfig:
     warmup_epochs: Annotated[float, Field(ge=0)] = 1.0  # from 0 to the peak rate
     momentum: Share = 0.9  # arXiv:1409.4842, section 6
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4  # of kernels alone; BVLC's reproduction
-    loss_weights: tuple[float, float, float] = (1.0, 0.3, 0.3)  # main, aux1, aux2: arXiv:1409.4842, section 5
+    loss_weights: tuple[Weight, Weight, Weight] = (1.0, 0.3, 0.3)  # main, aux1, aux2: arXiv:1409.4842, section 5
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     devices: str = "auto"  # "auto": all GPUs or the CPU; "gpu:0,1"; "cpu:2" for two logical CPUs
-    seed: int = 0  # of weights, order, augmentation and dropout
+    seed: Seed = 0  # of weights, order, augmentation and dropout
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -100,6 +102,8 @@ class RunConfig:
             value = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"a configuration must be JSON text: {error}") from None
+        if not isinstance(value, dict):
+            raise ConfigError("a configuration must be a JSON object, such as the config.json of a run")
         return _validated(value)
 
     def override(self, values: Mapping[str, Any]) -> "RunConfig":
@@ -121,16 +125,18 @@ class RunConfig:
             if name not in known:
                 raise ConfigError(unknown("field", name, known))
             *section, field = name.split(".")
-            (tree[section[0]] if section else tree)[field] = _parsed(value)
+            owner = getattr(self, section[0]) if section else self
+            kind = owner.__dataclass_fields__[field].type
+            (tree[section[0]] if section else tree)[field] = _parsed(value, kind)
         return _validated(tree)
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
 
 
-def _parsed(value: Any) -> Any:
-    """Read text as JSON where it is JSON, so that numbers, true, null and lists can be typed."""
-    if not isinstance(value, str):
+def _parsed(value: Any, kind: Any) -> Any:
+    """Read text as JSON where it is JSON, so that numbers, true, null and lists can be typed; a name stays a name."""
+    if not isinstance(value, str) or kind is str or (kind == (str | None) and value != "null"):
         return value
     try:
         return json.loads(value)

@@ -31,7 +31,8 @@ def written_beside(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, beside first."""
     with written_beside(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        # A file name that is no UTF-8 holds surrogates; in JSON text their escapes read back as they were.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -48,8 +49,14 @@ def folder_written_beside(path: Path) -> Iterator[Path]:
         new = scratch / "new"
         new.mkdir()
         yield new
+        old = scratch / "old"
         if path.exists():
-            os.replace(path, scratch / "old")
-        os.replace(new, path)
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
+            raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Pictures of results: values in, PNG files out."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path, *, title: str) -> 
         title: Written above.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     epochs = [row["epoch"] for row in rows]
     heads = [head for head in _HEADS if f"{head}_top1" in rows[0]]
     for axes, quantity, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss", "top-1"), strict=True):
@@ -49,14 +50,18 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, ti
         title: Written above.
     """
     count = len(classes)
-    figure = Figure(figsize=(3.2 + 0.6 * count, 2.6 + 0.55 * count), layout="constrained")
+    side = min(count, 40)  # more classes make smaller cells, without names
+    figure = Figure(figsize=(3.2 + 0.6 * side, 2.6 + 0.55 * side), layout="constrained")
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, label="share of the true class")
-    axes.set(title=title, xlabel="answer", ylabel="true class", xticks=range(count), yticks=range(count))
-    axes.set_xticklabels(classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticklabels(classes)
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="answer", ylabel="true class")
+    if count <= side:
+        names = [name if len(name) <= 24 else f"{name[:23]}…" for name in classes]
+        axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axes.set_yticks(range(count), names, parse_math=False)
     if count <= 30:
         for row, column in np.ndindex(count, count):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -66,5 +71,10 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, ti
 
 def _save(figure: Figure, path: Path) -> None:
     """Write without pyplot, whose state and windows are the user's."""
-    with matplotlib.rc_context({"savefig.dpi": 120}), written_beside(path) as beside:
+    with (
+        matplotlib.rc_context({"savefig.dpi": 120}),
+        warnings.catch_warnings(),
+        written_beside(path) as beside,
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         FigureCanvasAgg(figure).print_png(beside)

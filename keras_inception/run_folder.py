@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_inception.architecture import Architecture
 from keras_inception.config import RunConfig
-from keras_inception.errors import RunError
+from keras_inception.errors import ConfigError, RunError
 from keras_inception.files import write_text, written_beside
 
 
@@ -83,15 +83,25 @@ class RunFolder:
             raise RunError(f"run folder {str(self.path)!r} exists; give --resume to go on, or --overwrite to delete it")
         if filled and not self.config_json.exists():
             raise RunError(f"{str(self.path)!r} holds something else than a run (no config.json); give another folder")
+        if filled:
+            try:
+                self.config()
+            except ConfigError as error:  # other programs have a config.json too
+                raise RunError(
+                    f"{str(self.path)!r} holds something else than a run ({error}); give another folder"
+                ) from None
 
     def start(self, config: RunConfig, architecture: Architecture, classes: tuple[str, ...]) -> None:
         """Begin a new run: empty the folder and write what the run is."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
-        write_text(
-            self.config_json, config.to_json()
-        )  # first: it marks the folder as a run, also one that is killed now
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Not the folder itself: it may be a link, a mounted disk or the current folder. Nor config.json: it marks the
+        # folder as a run, also one that is killed now.
+        for child in self.path.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            elif child != self.config_json:
+                child.unlink()
+        write_text(self.config_json, config.to_json())
         write_text(self.architecture_json, architecture.to_json())
         write_text(self.labels_txt, "".join(f"{name}\n" for name in classes))
 
@@ -109,7 +119,7 @@ class RunFolder:
 
     def labels(self) -> tuple[str, ...]:
         """Read the names of the classes; raises RunError as `config`."""
-        return tuple(self._read(self.labels_txt).splitlines())
+        return tuple(self._read(self.labels_txt).removesuffix("\n").split("\n"))
 
     def metrics(self) -> list[dict[str, float]]:
         """Read the metrics, a row per epoch; none where no epoch has ended."""

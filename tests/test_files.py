@@ -41,9 +41,11 @@ def killed_while_writing(program, path, after):
     """Kill the program when it has written `after` times, at the first sign of a change to what it wrote."""
 
     def state():
-        # Between the two renames of a folder there is none.
-        status = path.stat() if path.exists() else None
-        return status and (status.st_ino, status.st_size, status.st_mtime_ns)
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # between the two renames of a folder
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
     with subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
         for _ in range(after):

@@ -271,8 +271,44 @@ def test_a_flip_is_of_the_seed_the_epoch_and_the_image_and_not_of_the_batch():
     assert len(set(turned().values())) > 1
 
 
-def test_evaluation_never_flips():
-    config = DataConfig(**PLAIN, flip_horizontal=True, flip_vertical=True)
+@functools.cache
+def grey_images(*tones):
+    """Two hundred images whose columns have these tones in turn."""
+    image = np.zeros((4, 4, 3), np.uint8)
+    for start, tone in enumerate(tones):
+        image[:, start :: len(tones)] = tone
+    return read_images(split_of([image] * 200), DataConfig(**PLAIN))
+
+
+@pytest.mark.parametrize(("tone", "low", "high"), [(128, 77, 179), (10, 0, 61), (250, 199, 255)])
+def test_brightness_moves_all_pixels_alike_by_at_most_its_share_and_never_past_black_or_white(tone, low, high):
+    ((inputs, _),) = batches(grey_images(tone), 1, batch_size=200, brightness=0.2)
+    assert (inputs == inputs[:, :1, :1, :1]).all()
+    found = inputs[:, 0, 0, 0]
+    # Of 200 even draws between the ends, some are surely within a tenth of each end.
+    assert low - 1 <= found.min() <= low + (high - low) / 10
+    assert high - (high - low) / 10 <= found.max() <= high + 1
+
+
+def test_contrast_stretches_about_the_mean_by_at_most_its_share():
+    ((inputs, _),) = batches(grey_images(78, 178), 1, batch_size=200, contrast=0.2)
+    np.testing.assert_allclose(inputs.mean(axis=(1, 2, 3)), 128, atol=1)
+    factors = (inputs[:, 0, 1, 0] - inputs[:, 0, 0, 0]) / 100
+    assert 0.79 <= factors.min() <= 0.84
+    assert 1.16 <= factors.max() <= 1.21
+
+
+def test_brightness_and_contrast_differ_between_images_and_epochs_and_come_back_with_the_seed():
+    options = {"batch_size": 200, "brightness": 0.3, "contrast": 0.3, "seed": 4}
+    (first, _), (second, _) = batches(grey_images(78, 178), 2, **options)
+    assert len({tuple(image[0, :2, 0]) for image in first}) > 100
+    assert not np.array_equal(first, second)
+    ((again, _),) = batches(grey_images(78, 178), 1, first_epoch=1, **options)
+    np.testing.assert_array_equal(again, second)
+
+
+def test_evaluation_is_never_augmented():
+    config = DataConfig(**PLAIN, flip_horizontal=True, flip_vertical=True, brightness=0.5, contrast=0.5)
     shown = list(evaluation_batches(numbered_images(12), config, batch_size=5, outputs=["main"]).as_numpy_iterator())
     assert variants(shown) == [(number, (0, 0)) for number in range(12)]
 

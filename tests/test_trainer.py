@@ -64,6 +64,7 @@ def test_two_logical_cpus_give_what_one_device_gives(stripes, tmp_path):
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_last_validation_batch_smaller_than_the_replicas_is_counted_right(stripes, tiny, tmp_path):
     """23 validation images in batches of 22: the last holds one, so one of two devices gets none."""
     # So low a rate that what is compared is the validation and not the training.
@@ -110,6 +111,9 @@ def test_a_killed_run_goes_on_after_its_last_epoch(stripes, tiny, tmp_path):
     assert rows[: len(seen) - 1] == seen[:-1]
     saved = keras.saving.load_model(folder / "last.keras")
     assert int(saved.optimizer.iterations) == 7 * len(rows)
+    # A finished run has nothing to go on with.
+    assert main([*words, "--resume", "--epochs", str(len(rows))]) == 0
+    assert RunFolder(folder).metrics() == rows
 
 
 def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(run, stripes, tiny, tmp_path, capsys):
@@ -125,7 +129,7 @@ def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(r
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_with_float32_outputs_and_variables(precision, stripes, tiny, tmp_path):
     words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--precision", precision]
-    assert main(words) == 0
+    assert main([*words, "--epochs", "2"]) == 0
     rows = RunFolder(tmp_path / "r").metrics()
     assert rows[-1]["loss"] < rows[0]["loss"]
     model = keras.saving.load_model(tmp_path / "r" / "last.keras", compile=False)

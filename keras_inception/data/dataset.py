@@ -66,7 +66,10 @@ class ImageDataset:
         for name in SPLITS:
             if not len(self.splits[name]):
                 total = sum(map(len, self.splits.values()))
-                raise DataError(f"{self.name} has no images for {name}: {total} images are too few to split")
+                raise DataError(
+                    f"{self.name} has no images for {name}: {total} images are too few to split, "
+                    f"or data.{name}_fraction is 0"
+                )
 
 
 def complete_splits(

@@ -76,7 +76,7 @@ def read_images(
         names=[split.names[index] for index in good],
         labels=split.labels[good],
         broken=[broken[index] for index in sorted(broken)],
-        image=_from_files(load, good) if kept is None else _from_memory(kept[good] if broken else kept),
+        image=_from_files(load, good) if kept is None else _from_memory(kept, good),
     )
 
 
@@ -160,6 +160,7 @@ def resized(image: tf.Tensor, config: DataConfig) -> tf.Tensor:
     """Resize the shorter side, antialiased, and cut out the centre: uint8 `(size, size, channels)`."""
     size, _, channels = _image_shape(config)
     shorter = round(size / config.crop_fraction)
+    image = _shortened(image)
     height, width = tf.unstack(tf.shape(image)[:2])
     factor = shorter / tf.minimum(height, width)
     target = tf.cast(tf.round(tf.cast([height, width], tf.float64) * factor), tf.int32)
@@ -167,6 +168,14 @@ def resized(image: tf.Tensor, config: DataConfig) -> tf.Tensor:
     top, left = tf.unstack((target - size) // 2)
     pixels = tf.image.crop_to_bounding_box(pixels, top, left, size, size)
     return tf.ensure_shape(tf.saturate_cast(tf.round(pixels), tf.uint8), (size, size, channels))
+
+
+def _shortened(image: tf.Tensor, limit: int = 8) -> tf.Tensor:
+    """Cut the centre out of a strip, whose longer side, resized, would fill the memory and be cut off."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    longest = limit * tf.minimum(height, width)
+    top, left = tf.maximum(height - longest, 0) // 2, tf.maximum(width - longest, 0) // 2
+    return image[top : height - top, left : width - left]  # as much on both sides: the centre stays
 
 
 def _image_shape(config: DataConfig) -> tuple[int, int, int]:
@@ -194,10 +203,10 @@ def _loader(split: Split, config: DataConfig) -> tuple[Callable[[tf.Tensor], tf.
     return load, broken
 
 
-def _from_memory(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+def _from_memory(images: np.ndarray, good: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     with tf.device("CPU:0"):
-        held = tf.constant(images)
-    return lambda index: held[index]
+        held, positions = tf.constant(images), tf.constant(good)
+    return lambda index: held[positions[index]]
 
 
 def _from_files(load: Callable[[tf.Tensor], tf.Tensor], good: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -37,7 +37,7 @@ def load_dataset(config: DataConfig) -> ImageDataset:
         raise DataError("no data given; give --data a folder of class folders, a TFDS name, 'elpv' or 'digits'")
     if source in _PACKAGED:
         classes, splits = _PACKAGED[source]()
-    elif os.sep in source or Path(source).exists():
+    elif Path(source).exists() or source.startswith((".", "~", os.sep)) or source.endswith(os.sep):
         classes, splits = _folder(Path(source))
     else:
         classes, splits = _tfds(source, config.data_dir)
@@ -58,8 +58,11 @@ def _folder(folder: Path) -> tuple[tuple[str, ...], dict[str, Split]]:
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is a file; give --data a folder that holds one folder of images per class")
     children = _subfolders(folder)
-    split_folders = {_SPLIT_FOLDERS[child.name]: child for child in children if child.name in _SPLIT_FOLDERS}
-    roots = split_folders if TRAIN in split_folders else {TRAIN: folder}
+    split_folders = {
+        _SPLIT_FOLDERS[child.name.lower()]: child for child in children if child.name.lower() in _SPLIT_FOLDERS
+    }
+    # A class may be called "train" too: then it holds images and no folders.
+    roots = split_folders if TRAIN in split_folders and _subfolders(split_folders[TRAIN]) else {TRAIN: folder}
     found = {name: _class_files(root) for name, root in roots.items()}
     classes = tuple(found[TRAIN])
     if not classes:
@@ -161,7 +164,9 @@ def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, S
     splits = {}
     for split in SPLITS:
         if split in builder.info.splits:
-            splits[split] = _tfds_split(builder, split, image_key, label_key, tfds)
+            part = _tfds_split(builder, split, image_key, label_key, tfds)
+            if len(part) and part.labels.min() >= 0:  # labels of a hidden test are -1
+                splits[split] = part
     if TRAIN not in splits:
         raise DataError(f"TFDS data set {name!r} has no split 'train'; it has {', '.join(builder.info.splits)}")
     return classes, splits
