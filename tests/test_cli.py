@@ -1,6 +1,7 @@
 """Every command through its entry point, on tiny data; what a user gets wrong ends in one line and status 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,8 @@ def test_metrics_are_logged_per_head_and_epoch(run):
     assert "top5" not in header  # two classes
 
 
-def test_evaluate_writes_figures_that_its_confusion_matrix_confirms(run, capsys):
+def test_evaluate_writes_figures_that_its_confusion_matrix_confirms(run, tmp_path, capsys):
+    run = shutil.copytree(run, tmp_path / "run")
     assert main(["evaluate", str(run)]) == 0
     result = json.loads((run / "evaluation.json").read_text())
     confusion = json.loads((run / "confusion.json").read_text())

@@ -11,7 +11,6 @@ import pytest
 
 from keras_inception import export as export_module
 from keras_inception.cli import main
-from keras_inception.errors import ExportError
 from keras_inception.export import export, write_saved_model, write_tflite
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.predictor import open_run
@@ -133,14 +132,13 @@ def test_tflite_has_the_operations_of_table_1_and_no_others(tmp_path):
 def test_an_export_that_disagrees_fails_and_leaves_the_previous_one(exported, monkeypatch, capsys):
     before = (exported / "export" / "parity.json").read_text()
     monkeypatch.setattr(export_module, "TOLERANCE", -1.0)
-    with pytest.raises(ExportError, match="differs from the trained model"):
-        export(exported)
     assert main(["export", str(exported)]) == 1
-    assert capsys.readouterr().err.count("\n") >= 1
+    assert "differs from the trained model" in capsys.readouterr().err
     assert (exported / "export" / "parity.json").read_text() == before
     assert not [path for path in exported.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_a_run_of_mixed_precision_is_exported_in_float32(stripes, tiny, tmp_path):
     words = ["--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--epochs", "1"]
     assert main(["train", *words, "--precision", "mixed_bfloat16"]) == 0
