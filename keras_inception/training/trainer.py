@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_inception import report
 from keras_inception.config import RunConfig, TrainingConfig
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
-from keras_inception.data.pipeline import evaluation_batches, read_images, training_batches
+from keras_inception.data.pipeline import Images, evaluation_batches, read_images, training_batches
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ConfigError, DataError, RunError
 from keras_inception.files import write_json
@@ -86,25 +86,8 @@ def train(
     history = _History(folder, folder.metrics()[:first_epoch])
     extra = callbacks(steps, config.training.batch_size, first_epoch)
     begun = time.monotonic()
-    model.fit(
-        training_batches(
-            images[TRAIN],
-            config.data,
-            batch_size=config.training.batch_size,
-            seed=config.training.seed,
-            outputs=list(model.output),
-            first_epoch=first_epoch,
-        ),
-        steps_per_epoch=steps,
-        validation_data=evaluation_batches(
-            images[VALIDATION], config.data, batch_size=config.training.batch_size, outputs=list(model.output)
-        ),
-        epochs=config.training.epochs,
-        initial_epoch=first_epoch,
-        callbacks=[history, keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False), *extra],
-        shuffle=False,
-        verbose=0,
-    )
+    tensorboard = keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)
+    _fit(model, images, config, first_epoch, [history, tensorboard, *extra])
     report.draw_curves(folder.metrics(), folder.curves_png, title=config.name)
     summary = {
         "name": config.name,
@@ -214,6 +197,34 @@ def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer
     optimizer = keras.optimizers.SGD(schedule, momentum=config.momentum, weight_decay=decay or None)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def _fit(
+    model: keras.Model,
+    images: dict[str, Images],
+    config: RunConfig,
+    first_epoch: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    batch_size, outputs = config.training.batch_size, list(model.output)
+    batches = training_batches(
+        images[TRAIN],
+        config.data,
+        batch_size=batch_size,
+        seed=config.training.seed,
+        outputs=outputs,
+        first_epoch=first_epoch,
+    )
+    model.fit(
+        batches,
+        steps_per_epoch=len(images[TRAIN]) // batch_size,
+        validation_data=evaluation_batches(images[VALIDATION], config.data, batch_size=batch_size, outputs=outputs),
+        epochs=config.training.epochs,
+        initial_epoch=first_epoch,
+        callbacks=callbacks,
+        shuffle=False,
+        verbose=0,
+    )
 
 
 def _check_batch(batch_size: int, images: int) -> None:
