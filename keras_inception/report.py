@@ -56,7 +56,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, ti
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, label="share of the true class")
-    axes.set_title(title, parse_math=False)
+    figure.suptitle(title, parse_math=False)
     axes.set(xlabel="answer", ylabel="true class")
     if count <= side:
         names = [name if len(name) <= 24 else f"{name[:23]}…" for name in classes]
