@@ -35,7 +35,7 @@ class TrainingProgress(keras.callbacks.Callback):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
             TextColumn("step {task.fields[step]}"),
-            TextColumn("loss {task.fields[loss]:.3f}  top-1 {task.fields[top1]:.1%}"),
+            TextColumn("{task.fields[result]}"),
             _Rate(),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
@@ -52,8 +52,7 @@ class TrainingProgress(keras.callbacks.Callback):
             total=(epochs - self._first_epoch) * self._steps,
             epoch=f"{self._first_epoch + 1}/{epochs}",
             step=f"0/{self._steps}",
-            loss=float("nan"),
-            top1=float("nan"),
+            result="tracing the graph",
             rate=0.0,
         )
 
@@ -67,8 +66,7 @@ class TrainingProgress(keras.callbacks.Callback):
             self._task,
             advance=1,
             step=f"{batch + 1}/{self._steps}",
-            loss=logs["loss"],
-            top1=_top1(logs),
+            result=f"loss {logs['loss']:.3f}  top-1 {_top1(logs):.1%}",
             rate=self._seen / (time.monotonic() - self._begun),
         )
 
