@@ -416,3 +416,17 @@ class TestTfds:
 
     def test_a_misspelt_packaged_set_is_suggested(self):
         assert "elpv" in refusal("elvp").split("did you mean")[1]
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path):
+    for split in ("train", "val", "validation"):
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / split / label / "a.png")
+    with pytest.raises(DataError, match="two folders for one split among train, val, validation"):
+        load_dataset(DataConfig(source=str(tmp_path)))
+
+
+def test_fractions_that_leave_nothing_for_training_are_refused():
+    with pytest.raises(DataError, match="leave nothing for training"):
+        load_dataset(DataConfig(source="digits", validation_fraction=0.6, test_fraction=0.4))

@@ -35,6 +35,11 @@ def load_dataset(config: DataConfig) -> ImageDataset:
     source = config.source
     if not source:
         raise DataError("no data given; give --data a folder of class folders, a TFDS name, 'elpv' or 'digits'")
+    if config.validation_fraction + config.test_fraction >= 1:
+        raise DataError(
+            f"data.validation_fraction {config.validation_fraction:g} and data.test_fraction {config.test_fraction:g} "
+            f"leave nothing for training; lower them"
+        )
     if source in _PACKAGED:
         classes, splits = _PACKAGED[source]()
     elif Path(source).exists() or source.startswith((".", "~", os.sep)) or source.endswith(os.sep):
@@ -61,6 +66,9 @@ def _folder(folder: Path) -> tuple[tuple[str, ...], dict[str, Split]]:
     split_folders = {
         _SPLIT_FOLDERS[child.name.lower()]: child for child in children if child.name.lower() in _SPLIT_FOLDERS
     }
+    named = [child.name for child in children if child.name.lower() in _SPLIT_FOLDERS]
+    if len(named) > len(split_folders):
+        raise DataError(f"{str(folder)!r} has two folders for one split among {', '.join(named)}; keep one")
     # A class may be called "train" too: then it holds images and no folders.
     roots = split_folders if TRAIN in split_folders and _subfolders(split_folders[TRAIN]) else {TRAIN: folder}
     found = {name: _class_files(root) for name, root in roots.items()}
