@@ -231,7 +231,7 @@ def export(run: Positional[Path]) -> None:
         )
     console.print(table)
     console.print(
-        f"compared with the trained model on {result['images']} test images; allowed: {result['tolerance']:g}",
+        f"compared with the run's Keras model in float32 on {result['images']} test images; allowed: {result['tolerance']:g}",
         highlight=False,
     )
 

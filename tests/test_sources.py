@@ -284,7 +284,7 @@ class TestTfds:
         class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             VERSION = tfds.core.Version("1.0.0")
             NAMES = ("cat", "dog")
-            SPLITS: dict[str, int] = {}  # noqa: RUF012
+            SPLITS: dict[str, int] = {}  # noqa: RUF012 - TFDS reads it from the class
 
             def _info(self):
                 return tfds.core.DatasetInfo(builder=self, features=self.features(), supervised_keys=None)
@@ -301,21 +301,21 @@ class TestTfds:
                     yield index, {"image": np.full((4 + index, 5, 3), index, np.uint8), "label": index % 2}
 
         class KiPictures(Base):
-            SPLITS = {"train": 20, "test": 6}  # noqa: RUF012
-            BUILDER_CONFIGS = [  # noqa: RUF012
+            SPLITS = {"train": 20, "test": 6}  # noqa: RUF012 - TFDS reads it from the class
+            BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS reads it from the class
                 tfds.core.BuilderConfig(name="plain", version="1.0.0"),
                 tfds.core.BuilderConfig(name="other", version="1.0.0"),
             ]
 
         class KiUnlabelledTest(Base):
-            SPLITS = {"train": 20, "test": 6}  # noqa: RUF012
+            SPLITS = {"train": 20, "test": 6}  # noqa: RUF012 - TFDS reads it from the class
 
             def _split_generators(self, dl_manager):
                 hidden = ((key, {**example, "label": -1}) for key, example in self._generate_examples(6))
                 return {"train": self._generate_examples(20), "test": hidden}
 
         class KiTestOnly(Base):
-            SPLITS = {"test": 6}  # noqa: RUF012
+            SPLITS = {"test": 6}  # noqa: RUF012 - TFDS reads it from the class
 
         class KiNumbers(Base):
             def features(self):

@@ -17,7 +17,8 @@ from keras_inception.errors import DataError, unknown
 _SPLIT_FOLDERS = {"train": TRAIN, "validation": VALIDATION, "val": VALIDATION, "valid": VALIDATION, "test": TEST}
 
 # ELPV in its file order, by blocks of 60 cells (a module has 60 or 72, and neighbours are of one module): chosen so
-# that every class stands in every split about as often as in the whole. 60 cells at every border are left out.
+# that every class stands in every split about as often as in the whole. 60 cells at every border are left out: a module
+# of 60 cannot stand on both sides, one of 72 could with 12 cells at most (where modules end is not recorded).
 _ELPV_BLOCKS = {
     TRAIN: ((0, 780), (1260, 1560), (2100, 2624)),
     VALIDATION: ((1080, 1200), (1620, 1800)),
