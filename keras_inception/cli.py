@@ -231,7 +231,8 @@ def export(run: Positional[Path]) -> None:
         )
     console.print(table)
     console.print(
-        f"compared with the run's Keras model in float32 on {result['images']} test images; allowed: {result['tolerance']:g}",
+        f"compared with the run's Keras model in float32 on {result['images']} test images; "
+        f"allowed: {result['tolerance']:g}",
         highlight=False,
     )
 
