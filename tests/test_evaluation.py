@@ -10,7 +10,8 @@ from keras_inception.cli import main
 from keras_inception.data.decode import decode
 from keras_inception.data.pipeline import network_input
 from keras_inception.errors import DataError, RunError
-from keras_inception.evaluation import evaluate, predict
+from keras_inception.evaluation.evaluate import evaluate
+from keras_inception.evaluation.predict import predict
 from keras_inception.predictor import Predictor, open_run, open_saved_model, open_tflite
 from keras_inception.run_folder import RunFolder
 

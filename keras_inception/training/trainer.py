@@ -12,7 +12,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_inception import report
 from keras_inception.config import RunConfig, TrainingConfig
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
 from keras_inception.data.pipeline import Images, evaluation_batches, read_images, training_batches
@@ -20,6 +19,7 @@ from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ConfigError, DataError, RunError
 from keras_inception.files import write_json
 from keras_inception.googlenet import MAIN, GoogLeNet, copy_weights, inference_model
+from keras_inception.report import pictures
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.devices import strategy
 
@@ -88,7 +88,7 @@ def train(
     begun = time.monotonic()
     tensorboard = keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)
     _fit(model, images, config, first_epoch, [history, tensorboard, *extra])
-    report.draw_curves(folder.metrics(), folder.curves_png, title=config.name)
+    pictures.draw_curves(folder.metrics(), folder.curves_png, title=config.name)
     summary = {
         "name": config.name,
         "architecture": model.name,

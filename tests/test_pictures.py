@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_inception.report import draw_confusion, draw_curves
+from keras_inception.report.pictures import draw_confusion, draw_curves
 
 HEADS = ("main", "aux1", "aux2")
 

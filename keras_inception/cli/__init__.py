@@ -1,0 +1,49 @@
+"""The command line: words a user types become one library call each, and only these modules print."""
+
+import logging
+import os
+import sys
+
+import tyro
+
+from keras_inception.cli.analyze import table
+from keras_inception.cli.runs import evaluate, export, predict, train
+from keras_inception.errors import InceptionError
+
+_DESCRIPTION = """GoogLeNet on your own images: train, evaluate, predict, export, analyze.
+
+Example: keras-inception train --data photos/ --run-dir runs/first"""
+
+app = tyro.extras.SubcommandApp()
+for command in (train, evaluate, predict, export):
+    app.command(command)
+
+_analyze = tyro.extras.SubcommandApp()
+_analyze.command(table)
+app.command(
+    _analyze,
+    name="analyze",
+    help="Tables about an architecture, by arithmetic.\n\nExample: keras-inception analyze table googlenet-bn",
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0, 2 for a user's error, 1 for an export that disagrees.
+
+    Args:
+        arguments: Words after the program's name; by default `sys.argv`'s.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        app.cli(prog="keras-inception", description=_DESCRIPTION, args=arguments)
+    except InceptionError as error:
+        print(f"keras-inception: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("keras-inception: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0

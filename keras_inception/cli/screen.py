@@ -1,0 +1,90 @@
+"""What all commands share: the terminal, how files are read from it, and TensorFlow without its noise."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import arg
+
+from keras_inception.errors import InceptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def flag(metavar: str, default: str) -> Any:
+    """Describe a flag whose default is known only further inside."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+def console() -> "Console":
+    """Return a console that never cuts a table when its output is piped."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+@contextlib.contextmanager
+def reading(screen: "Console") -> Iterator[Callable[[int, int], None]]:
+    """Show how many images are read, on a terminal; the display goes when each split is done."""
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading images"), MofNCompleteColumn(), TimeRemainingColumn())
+    display = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    task = display.add_task("")
+
+    def on_images(done: int, total: int) -> None:
+        if done == 1:
+            display.reset(task)
+            display.start()
+        display.update(task, completed=done, total=total)
+        if done == total:
+            display.stop()
+
+    try:
+        yield on_images
+    finally:
+        display.stop()
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without the lines that it writes past Python about missing GPU drivers."""
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            import keras
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+            if keras.config.backend() != "tensorflow":
+                raise InceptionError(
+                    f"Keras runs on {keras.config.backend()!r}; training and export need KERAS_BACKEND=tensorflow"
+                )
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def check_run(run: Path) -> None:
+    """Refuse a folder that holds no run before TensorFlow is loaded."""
+    from keras_inception.run_folder import RunFolder
+
+    RunFolder(run).config()
+
+
+def read_text(path: Path) -> str:
+    from keras_inception.errors import ConfigError
+
+    if not path.is_file():
+        raise ConfigError(f"there is no configuration {str(path)!r}; give the config.json of a run")
+    return path.read_text(encoding="utf-8")
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
