@@ -19,24 +19,49 @@ _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Part = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and Keras take
+
+
+def _in_order(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("the first should be no larger than the second")
+    return bounds
+
+
+_ORDERED = pydantic.AfterValidator(_in_order)
 
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Where images come from and how they become the network's input."""
 
-    source: str = ""  # a folder of class folders, a TFDS name, "elpv" or "digits", as the user typed it
+    # A folder of class folders, a manifest (.csv, .jsonl), converted shards, a TFDS name, "elpv" or "digits", as the user
+    # typed it.
+    source: str = ""
     data_dir: str | None = None  # where TFDS keeps its sets; None is its own default, ~/tensorflow_datasets
     image_size: Count | None = None  # side of the square input, px; None is the architecture's own
     channels: Literal[1, 3] = 3  # grey images become three equal channels where it is 3
     value_range: tuple[float, float] = (-1.0, 1.0)  # what 0 and 255 become
     resize: Literal["bilinear", "bicubic", "area", "lanczos3"] = "bilinear"  # antialiased, of the shorter side
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the resized shorter side in the centre crop
+    # Training sees a patch of every image, drawn anew in every epoch (arXiv:1409.4842, section 6); without, what
+    # evaluation sees.
+    random_crop: bool = True
+    crop_area: Annotated[tuple[Part, Part], _ORDERED] = (0.08, 1.0)  # of the patch, as a share of the image
+    crop_aspect: Annotated[tuple[Positive, Positive], _ORDERED] = (3 / 4, 4 / 3)  # width / height of the patch
+    # Of patches. "area" averages where it shrinks and is bilinear where it enlarges, as OpenCV advises; "random" is one
+    # of the paper's four for every patch.
+    interpolation: Literal["area", "bilinear", "bicubic", "nearest", "random"] = "area"
     flip_horizontal: bool = True  # at random in training
     flip_vertical: bool = False  # at random in training
-    brightness: Share = 0.0  # largest shift at random in training, as a share of the range
-    contrast: Share = 0.0  # largest change at random in training; 0.2 is a factor of 0.8 to 1.2
+    # Photometric distortion in training, in random order (section 6; after Howard, arXiv:1312.5402).
+    brightness: Share = 0.0  # largest shift, as a share of the range
+    contrast: Share = 0.0  # largest change; 0.2 is a factor of 0.8 to 1.2
+    saturation: Share = 0.0  # as contrast, towards and away from grey
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # largest turn of the colour circle, as a share of it
+    max_broken: Annotated[float, Field(ge=0, le=1)] = 0.01  # largest share of a split that may be undecodable
     validation_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     test_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     split_seed: Seed = 0  # which images they are

@@ -29,11 +29,15 @@ _UPRIGHT = {
 _WARNINGS = threading.Lock()
 
 
-def decode(source: Path | bytes, channels: int, name: str | None = None) -> np.ndarray:
+#: An image: a file, the bytes of one, or pixels: uint8 of shape `(height, width)` or `(height, width, 1, 3 or 4)`.
+Source = Path | bytes | np.ndarray
+
+
+def decode(source: Source, channels: int, name: str | None = None) -> np.ndarray:
     """Decode an image; of an animation the first frame, turned upright by its EXIF orientation, alpha on white.
 
     Args:
-        source: A file, or the bytes of one: JPEG, PNG, WebP, BMP or GIF.
+        source: A file or the bytes of one (JPEG, PNG, WebP, BMP or GIF), or pixels.
         channels: 3 for RGB, 1 for grey.
         name: What a message calls it; by default the path.
 
@@ -44,15 +48,41 @@ def decode(source: Path | bytes, channels: int, name: str | None = None) -> np.n
         DataError: It cannot be decoded; the message gives the reason.
     """
     try:
-        with _opened(source) as image:
+        with opened(source) as image:
             return _pixels(_upright(image), channels)
     except Exception as error:  # decoders of broken files raise errors of nearly every type
-        name = name or ("the image" if isinstance(source, bytes) else str(source))
-        raise DataError(f"{name} cannot be decoded: {_reason(error)}") from None
+        name = name or (str(source) if isinstance(source, Path) else "the image")
+        raise DataError(f"{printable(name)} cannot be decoded: {_reason(error)}") from None
 
 
-def _opened(source: Path | bytes) -> Image.Image:
-    """Read the head of an image alone, which is quick."""
+def is_plain_jpeg(source: Source, channels: int) -> bool:
+    """Return whether a JPEG decoder without Pillow's care gives what `decode` gives: no turning, no CMYK, no mixing.
+
+    Reads the head alone.
+    """
+    if isinstance(source, np.ndarray):
+        return False
+    try:
+        with opened(source) as image:
+            modes = ("L",) if channels == 1 else ("L", "RGB")
+            return image.format == "JPEG" and image.mode in modes and _orientation(image) not in _UPRIGHT
+    except Exception:  # as in decode
+        return False
+
+
+def printable(name: str) -> str:
+    """Return a name on one line: what would break it, such as a line feed, as an escape."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
+
+
+def opened(source: Source) -> Image.Image:
+    """Open an image with Pillow: its head is read, which is quick, and a decompression bomb refused by its size.
+
+    Raises:
+        Exception: Of nearly every type.
+    """
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source[..., 0] if source.shape[2:] == (1,) else source)
     with _WARNINGS, warnings.catch_warnings():
         # Pillow warns of a decompression bomb at 89 million pixels; here that is an error.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -62,13 +92,17 @@ def _opened(source: Path | bytes) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Turn by the EXIF orientation; ImageOps.exif_transpose would fail on other entries that it writes anew."""
     image.load()
+    orientation = _orientation(image)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> int | None:
     try:
         with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of broken EXIF data
-            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # as decoders, of nearly every type
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return None
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
@@ -86,4 +120,8 @@ def _reason(error: Exception) -> str:
         return "there is no such file"
     if isinstance(error, Image.UnidentifiedImageError):
         return "its content is no JPEG, PNG, WebP, BMP or GIF"
+    if isinstance(error, PermissionError):
+        return "it may not be read; give yourself the permission"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
     return " ".join(str(error).split()) or type(error).__name__

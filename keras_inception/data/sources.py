@@ -2,15 +2,23 @@
 
 import importlib.resources
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_inception.config import DataConfig
-from keras_inception.data.dataset import SPLITS, TEST, TRAIN, VALIDATION, ImageDataset, Split, complete_splits
-from keras_inception.data.decode import ENDINGS, decode
+from keras_inception.data.dataset import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    ImageDataset,
+    Split,
+    complete_splits,
+    file_split,
+)
+from keras_inception.data.decode import ENDINGS
 from keras_inception.errors import DataError, unknown
 
 # Folders above class folders that name a split.
@@ -54,7 +62,9 @@ def load_dataset(config: DataConfig) -> ImageDataset:
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files below `folder`, by their endings, sorted; hidden ones are passed over."""
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    # A broken link or a folder named like an image counts, so that it is reported; a pipe would block who reads it.
+    files = (path for path in found if path.is_file() or path.is_dir() or path.is_symlink())
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -98,15 +108,7 @@ def _class_files(root: Path) -> dict[str, list[Path]]:
 def _file_split(files: dict[str, list[Path]], classes: tuple[str, ...]) -> Split:
     paths = [path for members in files.values() for path in members]
     labels = [classes.index(name) for name, members in files.items() for _ in members]
-    return _path_split(paths, labels)
-
-
-def _path_split(paths: list[Path], labels: Sequence[int]) -> Split:
-    return Split(
-        names=[str(path) for path in paths],
-        labels=np.asarray(labels, dtype=np.int32),
-        read=lambda index, channels: decode(paths[index], channels),
-    )
+    return file_split(paths, labels)
 
 
 def _elpv() -> tuple[tuple[str, ...], dict[str, Split]]:
@@ -121,7 +123,7 @@ def _elpv() -> tuple[tuple[str, ...], dict[str, Split]]:
     paths = [folder / path for path, _, _ in lines]
     states = ["defective" if float(probability) >= 0.5 else "functional" for _, probability, _ in lines]
     labels = [_ELPV_CLASSES.index(f"{crystal}-{state}") for (_, _, crystal), state in zip(lines, states, strict=True)]
-    whole = _path_split(paths, labels)
+    whole = file_split(paths, labels)
     splits = {
         name: whole.take(np.concatenate([np.arange(*block) for block in blocks]))
         for name, blocks in _ELPV_BLOCKS.items()
@@ -136,16 +138,8 @@ def _digits() -> tuple[tuple[str, ...], dict[str, Split]]:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     names = [f"digits/{index}" for index in range(len(images))]
-    split = Split(names, digits.target.astype(np.int32), _array_reader(images))
+    split = Split(names, digits.target.astype(np.int32), lambda index: images[index])
     return tuple(map(str, digits.target_names)), {TRAIN: split}
-
-
-def _array_reader(images: np.ndarray) -> Callable[[int, int], np.ndarray]:
-    def read(index: int, channels: int) -> np.ndarray:
-        image = images[index]
-        return np.broadcast_to(image, (*image.shape[:2], channels))
-
-    return read
 
 
 _PACKAGED = {"digits": _digits, "elpv": _elpv}
@@ -204,5 +198,5 @@ def _tfds_split(builder: Any, split: str, image_key: str, label_key: str, tfds: 
     return Split(
         names=names,
         labels=np.asarray([label for _, label in pairs], dtype=np.int32),
-        read=lambda index, channels: decode(pairs[index][0], channels, names[index]),
+        source=lambda index: pairs[index][0],
     )
