@@ -37,8 +37,8 @@ _ORDERED = pydantic.AfterValidator(_in_order)
 class DataConfig:
     """Where images come from and how they become the network's input."""
 
-    # A folder of class folders, a manifest (.csv, .jsonl), converted shards, a TFDS name, "elpv" or "digits", as the user
-    # typed it.
+    # A folder of class folders, a manifest (.csv, .jsonl), a folder of shards, a TFDS name, "elpv" or "digits", as the
+    # user typed it.
     source: str = ""
     data_dir: str | None = None  # where TFDS keeps its sets; None is its own default, ~/tensorflow_datasets
     image_size: Count | None = None  # side of the square input, px; None is the architecture's own

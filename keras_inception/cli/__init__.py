@@ -7,16 +7,26 @@ import sys
 import tyro
 
 from keras_inception.cli.analyze import table
+from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import evaluate, export, predict, train
 from keras_inception.errors import InceptionError
 
-_DESCRIPTION = """GoogLeNet on your own images: train, evaluate, predict, export, analyze.
+_DESCRIPTION = """GoogLeNet on your own images: train, evaluate, predict, export, data, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
 app = tyro.extras.SubcommandApp()
 for command in (train, evaluate, predict, export):
     app.command(command)
+
+_data = tyro.extras.SubcommandApp()
+for command in (check, preview, convert):
+    _data.command(command)
+app.command(
+    _data,
+    name="data",
+    help="What is in a collection of images, before it is trained on.\n\nExample: keras-inception data check photos/",
+)
 
 _analyze = tyro.extras.SubcommandApp()
 _analyze.command(table)
