@@ -36,6 +36,10 @@ class RunFolder:
         return self.path / "labels.txt"
 
     @property
+    def data_json(self) -> Path:
+        return self.path / "data.json"
+
+    @property
     def metrics_csv(self) -> Path:
         return self.path / "metrics.csv"
 

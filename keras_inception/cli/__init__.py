@@ -16,12 +16,15 @@ _DESCRIPTION = """GoogLeNet on your own images: train, evaluate, predict, export
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
 app = tyro.extras.SubcommandApp()
-for command in (train, evaluate, predict, export):
-    app.command(command)
+app.command(train)
+app.command(evaluate)
+app.command(predict)
+app.command(export)
 
 _data = tyro.extras.SubcommandApp()
-for command in (check, preview, convert):
-    _data.command(command)
+_data.command(check)
+_data.command(preview)
+_data.command(convert)
 app.command(
     _data,
     name="data",

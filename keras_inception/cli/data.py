@@ -1,10 +1,11 @@
 """data: what is in a collection, what the network sees of it, and a copy that is read fast."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import console, load_tensorflow
+from keras_inception.cli.screen import console, fields, flag, load_tensorflow
 
 
 def check(source: Positional[str]) -> None:
@@ -16,21 +17,112 @@ def check(source: Positional[str]) -> None:
     raise NotImplementedError
 
 
-def preview(source: Positional[str], output: Path = Path("preview.png")) -> None:
-    """To be written.
+def preview(
+    source: Positional[str],
+    output: Path = Path("preview.png"),
+    image_size: Annotated[int | None, flag("INT", "224, or the run's")] = None,
+    images: int = 6,
+    epochs: int = 7,
+    split: Literal["train", "validation", "test"] = "train",
+    data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
+) -> None:
+    """Draw what the network sees of some images: in evaluation, and epoch by epoch in training.
+
+    Example: keras-inception data preview photos/ --set data.contrast=0.5 --output preview.png
 
     Args:
-        source: As in train --data.
+        source: As in train --data, or the folder of a run: then its own data and settings.
         output: The PNG to write.
+        image_size: Side of the square input in px.
+        images: How many images, spread evenly over the split.
+        epochs: How many views of each in training.
+        split: The images to draw.
+        data_dir: Where TFDS keeps its sets.
+        set: A field of the configuration, such as data.brightness=0.125; may be given several times.
     """
-    raise NotImplementedError
+    from keras_inception.config import RunConfig
+    from keras_inception.errors import ConfigError
+    from keras_inception.run_folder import RunFolder
+
+    for name, value in (("images", images), ("epochs", epochs)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it takes a number ≥ 1")
+    folder = RunFolder(Path(source))
+    is_run = folder.config_json.is_file()
+    start = folder.config() if is_run else RunConfig().override({"data.source": source})
+    given = {"data.image_size": image_size, "data.data_dir": data_dir}
+    config = start.override({name: value for name, value in given.items() if value is not None} | fields(set))
+
+    load_tensorflow()
+    from keras_inception.data.pipeline import evaluation_views, read_images, training_views
+    from keras_inception.data.sources import load_dataset
+    from keras_inception.report.preview import draw_preview
+    from keras_inception.training.trainer import resolved
+
+    config = resolved(config)
+    dataset = load_dataset(config.data)
+    some = dataset.splits[split].spread(images)
+    read = read_images(some, config.data, whole=config.data.random_crop)
+    draw_preview(
+        evaluation_views(read, config.data),
+        training_views(read, config.data, seed=config.training.seed, epochs=epochs),
+        [dataset.classes[label] for label in read.labels],
+        output,
+        title=f"{dataset.name}: {len(read)} {split} images at {config.data.image_size} px",
+    )
+    screen = console()
+    for line in read.broken:
+        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
+    screen.print(f"wrote {output}", highlight=False, markup=False)
 
 
-def convert(source: Positional[str], output: Positional[Path]) -> None:
-    """To be written.
+def convert(
+    source: Positional[str],
+    output: Positional[Path],
+    shard_size_mb: int = 256,
+    data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
+    overwrite: Annotated[bool, FlagCreatePairsOff] = False,
+) -> None:
+    """Copy a collection, split, into a few large files that train --data reads fast; images stay as they are.
+
+    When it was stopped, the same command goes on with it.
+
+    Example: keras-inception data convert photos/ shards/
 
     Args:
         source: As in train --data.
-        output: Folder of the shards.
+        output: Folder of the shards; it is made.
+        shard_size_mb: Size of a shard in MB.
+        data_dir: Where TFDS keeps its sets.
+        overwrite: Replace what a conversion of another source, or into shards of another size, left in OUTPUT.
     """
-    raise NotImplementedError
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from keras_inception.config import DataConfig
+    from keras_inception.data import shards
+    from keras_inception.data.decode import printable
+    from keras_inception.data.sources import is_tfds, load_dataset
+
+    if is_tfds(source):
+        load_tensorflow()
+    dataset = load_dataset(DataConfig(source=source, data_dir=data_dir))
+    screen = console()
+    columns = (TextColumn("writing images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as display:
+        task = display.add_task("")
+        written = shards.convert(
+            dataset,
+            output,
+            shard_bytes=shard_size_mb * 1_000_000,
+            overwrite=overwrite,
+            on_images=lambda done, total: display.update(task, completed=done, total=total),
+        )
+    for line in (line for shard in written for line in shard.left_out):
+        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
+    screen.print(
+        f"{sum(shard.records for shard in written):,} images in {len(written):,} shards, "
+        f"{sum(shard.bytes for shard in written) / 1e6:,.1f} MB, stand in {printable(str(output))}",
+        highlight=False,
+        markup=False,
+    )

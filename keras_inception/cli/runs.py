@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import check_run, console, flag, load_tensorflow, print_json, read_text, reading
+from keras_inception.cli.screen import check_run, console, fields, flag, load_tensorflow, print_json, read_text, reading
 
 
 def train(
@@ -25,6 +25,7 @@ def train(
     seed: Annotated[int | None, flag("INT", "0")] = None,
     name: Annotated[str | None, flag("NAME", "the folder's")] = None,
     data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
+    max_broken: Annotated[float | None, flag("SHARE", "0.01")] = None,
     set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -35,7 +36,8 @@ def train(
 
     Args:
         run_dir: Folder of the run; it is made.
-        data: A folder of class folders (with or without train/validation/test above them), a TFDS name such as
+        data: A folder of class folders (with or without train/validation/test above them), a manifest (.csv or .jsonl
+            with path, label and perhaps split and group), a folder of shards (data convert), a TFDS name such as
             tf_flowers, "elpv" (photographs of solar cells; extra elpv) or "digits" (scikit-learn's).
         config: Start from the config.json of an earlier run; other flags override it.
         epochs: Passes over the training images.
@@ -49,17 +51,18 @@ def train(
         seed: Of weights, order, augmentation and dropout.
         name: Name of the run.
         data_dir: Where TFDS keeps its sets.
+        max_broken: Largest share of the images that may be undecodable; they are left out and listed.
         set: Any other field of the configuration, such as data.flip_vertical=true; may be given several times.
         resume: Go on with the run in RUN_DIR after its last finished epoch.
         overwrite: Delete the run in RUN_DIR first.
     """
     from keras_inception.config import RunConfig
-    from keras_inception.errors import ConfigError
 
     given = {
         "data.source": data,
         "data.data_dir": data_dir,
         "data.image_size": image_size,
+        "data.max_broken": max_broken,
         "model.architecture": architecture,
         "model.width": width,
         "training.epochs": epochs,
@@ -71,11 +74,7 @@ def train(
         "name": name or (None if config else run_dir.resolve().name),
     }
     values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    for word in set:
-        field, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"--set takes section.field=value, not {word!r}")
-        values[field] = value
+    values.update(fields(set))
     start = RunConfig.from_json(read_text(config)) if config else RunConfig()
     run_config = start.override(values)
     run_config.model.table()  # an unknown architecture is refused before TensorFlow is loaded

@@ -78,6 +78,16 @@ def check_run(run: Path) -> None:
     RunFolder(run).config()
 
 
+def fields(words: tuple[str, ...]) -> dict[str, str]:
+    """Read the words of --set, section.field=value each."""
+    from keras_inception.errors import ConfigError
+
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"--set takes section.field=value, not {word!r}")
+    return dict(word.split("=", 1) for word in words)
+
+
 def read_text(path: Path) -> str:
     from keras_inception.errors import ConfigError
 

@@ -1,19 +1,26 @@
 """Batches for the network, by tf.data.
 
 The order of training is a function of (seed, epoch, position), never of an iterator's history, and augmentation is
-keyed by (seed, epoch, image): an epoch can be entered anywhere and gives the same batches on any number of devices.
+keyed by (seed, epoch, image): training can be entered at any step and gives the same batches on any number of devices.
 """
 
+import contextlib
+import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
 from keras_inception.config import DataConfig
+from keras_inception.data import augment
+from keras_inception.data.crops import resized, test_crops
 from keras_inception.data.dataset import Split
+from keras_inception.data.decode import is_plain_jpeg
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DataError
 
@@ -22,29 +29,45 @@ _LOG = logging.getLogger(__name__)
 # Decoded images are kept in memory when they take less than this share of what is free.
 _MEMORY_SHARE = 0.4
 
+#: What becomes of a last batch that is not full.
+Remainder = Literal["keep", "drop", "pad"]
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class Images:
-    """The readable images of a split at the network's size.
+    """The readable images of a split.
 
     Args:
         names: What each is called in messages.
         labels: int32 of shape `(images,)`.
         broken: A line for each image that could not be decoded and was left out.
-        image: From a position, an int64 scalar tensor, to uint8 `(size, size, channels)`.
+        shapes: int32 tensor of shape `(images, 2)`: height and width.
+        resized: Whether they are of the network's size; else of their own.
+        window: From a position, an int64 scalar tensor, and a box, int32 `(4,)` of top, left, height and width, to
+            uint8 `(height, width, channels)`.
     """
 
     names: Sequence[str]
     labels: np.ndarray
     broken: Sequence[str]
-    image: Callable[[tf.Tensor], tf.Tensor]
+    shapes: tf.Tensor
+    resized: bool
+    window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def image(self, index: tf.Tensor) -> tf.Tensor:
+        """Return the image at a position."""
+        return self.window(index, tf.concat([[0, 0], self.shapes[index]], axis=0))
+
 
 def read_images(
-    split: Split, config: DataConfig, on_progress: Callable[[int, int], None] = lambda done, total: None
+    split: Split,
+    config: DataConfig,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    whole: bool = False,
 ) -> Images:
     """Decode every image of `split` once: find the broken ones, and keep the others in memory if they fit.
 
@@ -52,31 +75,41 @@ def read_images(
 
     Args:
         split: The images.
-        config: Size, channels, resize and crop; `image_size` must be a number.
+        config: Size, channels, resize, crop, and how many may be broken; `image_size` must be a number.
         on_progress: Called with the number of images read and of all.
+        whole: Keep their own sizes, for patches of them, in place of the network's.
 
     Raises:
-        DataError: No image can be decoded.
+        DataError: More images than `config.max_broken` allows cannot be decoded, or all.
     """
-    load, broken = _loader(split, config)
-    shape = _image_shape(config)
-    fits = len(split) * np.prod(shape) < _MEMORY_SHARE * psutil.virtual_memory().available
-    kept = np.empty((len(split), *shape), np.uint8) if fits else None
-    loaded = tf.data.Dataset.range(len(split)).map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(8)
-    for index, image in enumerate(loaded.as_numpy_iterator()):
-        if kept is not None:
-            kept[index] = image
+    _side(config)
+    reader = _Reader(split, config, whole)
+    memory = _Memory(int(_MEMORY_SHARE * psutil.virtual_memory().available))
+    examined = tf.data.Dataset.range(len(split)).map(reader.load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(8)
+    shapes = np.zeros((len(split), 2), np.int32)
+    for index, pixels in enumerate(examined.as_numpy_iterator()):
+        shapes[index] = pixels.shape[:2]
+        if index not in reader.broken:
+            memory.keep(pixels)
         on_progress(index + 1, len(split))
-    good = np.asarray([index for index in range(len(split)) if index not in broken], dtype=np.int64)
-    if not len(good):
-        raise DataError(f"none of {len(split)} images can be decoded; the first: {broken[0]}")
-    if kept is None:
-        _LOG.info("%d images do not fit in memory and are decoded whenever they are used", len(good))
+    good = np.asarray([index for index in range(len(split)) if index not in reader.broken], dtype=np.int64)
+    broken = [reader.broken[index] for index in sorted(reader.broken)]
+    _check_broken(broken, len(split), config.max_broken)
+    _LOG.info(
+        "%s images, %s decoded, %s",
+        f"{len(good):,}",
+        f"{memory.wanted / 1e6:,.0f} MB",
+        "are kept in memory" if memory.fits else "do not fit in memory and are decoded whenever they are used",
+    )
+    with tf.device("CPU:0"):
+        sizes = tf.constant(shapes[good])
     return Images(
         names=[split.names[index] for index in good],
         labels=split.labels[good],
-        broken=[broken[index] for index in sorted(broken)],
-        image=_from_files(load, good) if kept is None else _from_memory(kept, good),
+        broken=broken,
+        shapes=sizes,
+        resized=not whole,
+        window=memory.window(sizes, config.channels) if memory.fits else reader.window(good),
     )
 
 
@@ -86,6 +119,8 @@ def read_split(
     split: str,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     limit: int | None = None,
+    *,
+    whole: bool = False,
 ) -> Images:
     """Return the images of one split of a trained run's data.
 
@@ -95,6 +130,7 @@ def read_split(
         split: "train", "validation" or "test".
         on_progress: As in `read_images`.
         limit: At most that many images, spread evenly over the split.
+        whole: As in `read_images`.
 
     Raises:
         DataError: The data are gone, have other classes now, or cannot be decoded.
@@ -106,49 +142,129 @@ def read_split(
             f"{dataset.name} now has {', '.join(dataset.classes)}"
         )
     part = dataset.splits[split]
-    if limit is not None and len(part) > limit:
-        part = part.take(np.linspace(0, len(part) - 1, limit).astype(int))
-    return read_images(part, config, on_progress)
+    return read_images(part if limit is None else part.spread(limit), config, on_progress, whole=whole)
 
 
 def training_batches(
-    images: Images, config: DataConfig, *, batch_size: int, seed: int, outputs: Sequence[str], first_epoch: int = 0
+    images: Images,
+    config: DataConfig,
+    *,
+    batch_size: int,
+    seed: int,
+    outputs: Sequence[str],
+    first_step: int = 0,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Return endless shuffled and augmented batches; every epoch has `len(images) // batch_size` of them.
 
     Args:
-        images: What `read_images` returned.
-        config: Flips and range of values.
-        batch_size: Images in a batch.
+        images: What `read_images` returned: whole ones if `config.random_crop`.
+        config: Patches, flips, distortions and range of values.
+        batch_size: Images in a batch, over all workers.
         seed: Of order and augmentation.
         outputs: Names of the model's outputs; all get the same labels.
-        first_epoch: The epoch to begin with; its batches do not depend on it.
+        first_step: The step to begin with, counted from the beginning of training; what it shows does not depend on it.
+        worker: Which of `workers` this is; each gets its part of every batch.
+        workers: How many share a batch, a divisor of `batch_size`.
 
     Returns:
         A dataset of `(float32 (batch, size, size, channels), {output: int32 (batch,)})`.
     """
-    per_epoch = len(images) // batch_size * batch_size
+    steps, share = len(images) // batch_size, batch_size // workers
     labels = tf.constant(images.labels)
 
-    def example(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        epoch, place = position // per_epoch, position % per_epoch
+    def example(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+        step, place = position // share, position % share
+        epoch, place = step // steps, step % steps * batch_size + worker * share + place
         index = tf.random.experimental.index_shuffle(place, [seed, epoch], len(images) - 1)
-        key = tf.random.fold_in(tf.random.fold_in([seed, 0], epoch), index)
-        return _augmented(images.image(index), key, config), labels[index]
+        numbers = augment.draws(seed, epoch, index)
+        return _training_view(images, index, numbers, config), labels[index], numbers
 
-    positions = tf.data.Dataset.range(first_epoch * per_epoch, np.iinfo(np.int64).max)
-    batches = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
-    return _finished(batches, config, outputs)
+    def finish(views: tf.Tensor, labels: tf.Tensor, numbers: dict) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        return _coloured(views, numbers, config), dict.fromkeys(outputs, labels)
+
+    positions = tf.data.Dataset.range(first_step * share, np.iinfo(np.int64).max)
+    batches = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(share, drop_remainder=True)
+    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def training_views(images: Images, config: DataConfig, *, seed: int, epochs: int) -> np.ndarray:
+    """Return what training sees of every image in each of the first epochs, to be looked at.
+
+    Returns:
+        uint8 of shape `(images, epochs, size, size, channels)`.
+    """
+
+    def view(position: tf.Tensor) -> tf.Tensor:
+        index, epoch = position // epochs, position % epochs
+        numbers = augment.draws(seed, epoch, index)
+        batch = {name: values[None] for name, values in numbers.items()}
+        return _coloured(_training_view(images, index, numbers, config)[None], batch, config)[0]
+
+    config = dataclasses.replace(config, value_range=(0.0, 255.0))
+    views = np.stack(list(tf.data.Dataset.range(len(images) * epochs).map(view).as_numpy_iterator()))
+    return views.round().astype(np.uint8).reshape(len(images), epochs, *views.shape[1:])
+
+
+def evaluation_views(images: Images, config: DataConfig) -> np.ndarray:
+    """Return every image as evaluation sees it: uint8 of shape `(images, size, size, channels)`."""
+    views = tf.data.Dataset.range(len(images)).map(lambda index: _network_sized(images, index, config))
+    return np.stack(list(views.as_numpy_iterator()))
 
 
 def evaluation_batches(
-    images: Images, config: DataConfig, *, batch_size: int, outputs: Sequence[str]
+    images: Images, config: DataConfig, *, batch_size: int, outputs: Sequence[str], remainder: Remainder = "keep"
 ) -> tf.data.Dataset:
-    """Return every image once, in order, without augmentation; the last batch may be smaller."""
+    """Return every image once, in order, without augmentation.
+
+    Args:
+        images: What `read_images` returned.
+        config: Range of values.
+        batch_size: Images in a batch.
+        outputs: Names of the model's outputs; all get the same labels.
+        remainder: The last batch may be smaller ("keep"), is left out ("drop"), or is filled up with black images
+            ("pad"), in which case every batch has a third part, float32 `(batch,)`: 1 for an image, 0 for filling.
+    """
     labels = tf.constant(images.labels)
-    positions = tf.data.Dataset.range(len(images))
-    examples = positions.map(lambda index: (images.image(index), labels[index]), num_parallel_calls=tf.data.AUTOTUNE)
-    return _finished(examples.batch(batch_size), config, outputs)
+
+    def example(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return _network_sized(images, index, config), labels[index], tf.ones(())
+
+    def finish(pixels: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple:
+        parts = _scaled(pixels, config), dict.fromkeys(outputs, labels)
+        return (*parts, weights) if remainder == "pad" else parts
+
+    count = -(-len(images) // batch_size) * batch_size if remainder == "pad" else len(images)
+    examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    if count > len(images):
+        filling = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), examples.element_spec)
+        examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(count - len(images)))
+    batches = examples.batch(batch_size, drop_remainder=remainder != "keep")
+    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def crop_batches(images: Images, config: DataConfig, *, crops: int, batch_size: int) -> tf.data.Dataset:
+    """Return the test crops of every image, in order, in batches that are cut wherever they are full.
+
+    Args:
+        images: What `read_images` returned: whole ones for more than one crop.
+        config: Size, resize, crop and range of values.
+        crops: 1, 10 or 144.
+        batch_size: Crops in a batch; the last may be smaller.
+
+    Returns:
+        A dataset of `(float32 (batch, size, size, channels), int64 (batch,))`: crops, and which image each is of.
+    """
+
+    def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if crops == 1:
+            return _network_sized(images, index, config)[None], index[None]
+        return test_crops(images.image(index), config, crops), tf.repeat(index, crops)
+
+    examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = examples.unbatch().batch(batch_size)
+    return batches.map(lambda views, index: (_scaled(views, config), index)).prefetch(2)
 
 
 def network_input(images: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -156,84 +272,175 @@ def network_input(images: np.ndarray, config: DataConfig) -> np.ndarray:
     return _scaled(resized(tf.constant(images), config), config).numpy()
 
 
-def resized(image: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    """Resize the shorter side, antialiased, and cut out the centre: uint8 `(size, size, channels)`."""
-    size, _, channels = _image_shape(config)
-    shorter = round(size / config.crop_fraction)
-    image = _shortened(image)
-    height, width = tf.unstack(tf.shape(image)[:2])
-    factor = shorter / tf.minimum(height, width)
-    target = tf.cast(tf.round(tf.cast([height, width], tf.float64) * factor), tf.int32)
-    pixels = tf.image.resize(image, target, config.resize, antialias=True)
-    top, left = tf.unstack((target - size) // 2)
-    pixels = tf.image.crop_to_bounding_box(pixels, top, left, size, size)
-    return tf.ensure_shape(tf.saturate_cast(tf.round(pixels), tf.uint8), (size, size, channels))
+class _Reader:
+    """Reads images of a split from where they lie, and notes which are broken and which TensorFlow itself can decode.
+
+    TensorFlow's decoder needs no Python, and of a JPEG decodes what a patch needs. It is trusted with those images that
+    it has decoded once.
+    """
+
+    def __init__(self, split: Split, config: DataConfig, whole: bool):
+        self.broken: dict[int, str] = {}
+        self._split = split
+        self._config = config
+        self._whole = whole
+        self._plain = np.zeros(len(split), bool)
+
+    def load(self, index: tf.Tensor) -> tf.Tensor:
+        """Return an image, uint8 `(height, width, channels)`, and note what it is; a broken one is a black pixel."""
+        pixels = self._called(self._examined, index)
+        return pixels if self._whole else resized(pixels, self._config)
+
+    def window(self, good: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """Return `Images.window` for the images at the positions `good`."""
+        with tf.device("CPU:0"):
+            positions, plain = tf.constant(good), tf.constant(self._plain[good])
+            paths = tf.constant([os.fsencode(self._split.paths[i]) for i in good] if self._split.paths else [""])
+
+        def content(index: tf.Tensor) -> tf.Tensor:
+            if self._split.paths:
+                return tf.io.read_file(paths[index])
+            return tf.numpy_function(
+                lambda i: self._split.source(int(i)), [positions[index]], tf.string, stateful=False
+            )
+
+        def pixels(index: tf.Tensor, box: tf.Tensor | None = None) -> tf.Tensor:
+            return tf.cond(
+                plain[index],
+                lambda: _decoded_jpeg(content(index), self._config.channels, box),
+                lambda: _cut(self._called(self._read, positions[index]), box),
+            )
+
+        if self._whole:
+            return pixels
+        return lambda index, box: _cut(resized(pixels(index), self._config), box)
+
+    def _examined(self, index: np.int64) -> np.ndarray:
+        channels = self._config.channels
+        try:
+            source = self._split.source(int(index))
+            if not isinstance(source, np.ndarray) and is_plain_jpeg(source, channels):
+                with contextlib.suppress(OSError, tf.errors.OpError):
+                    content = source.read_bytes() if isinstance(source, Path) else source
+                    pixels = _decoded_jpeg(content, channels).numpy()
+                    self._plain[index] = True
+                    return pixels
+            return self._read(index)
+        except DataError as error:
+            self.broken[int(index)] = str(error)
+            return np.zeros((1, 1, channels), np.uint8)
+
+    def _read(self, index: np.int64) -> np.ndarray:
+        return self._split.read(int(index), self._config.channels)
+
+    def _called(self, function: Callable[[np.int64], np.ndarray], index: tf.Tensor) -> tf.Tensor:
+        pixels = tf.numpy_function(function, [index], tf.uint8, stateful=False)
+        return tf.ensure_shape(pixels, (None, None, self._config.channels))
 
 
-def _shortened(image: tf.Tensor, limit: int = 8) -> tf.Tensor:
-    """Cut the centre out of a strip, whose longer side, resized, would fill the memory and be cut off."""
-    height, width = tf.unstack(tf.shape(image)[:2])
-    longest = limit * tf.minimum(height, width)
-    top, left = tf.maximum(height - longest, 0) // 2, tf.maximum(width - longest, 0) // 2
-    return image[top : height - top, left : width - left]  # as much on both sides: the centre stays
+class _Memory:
+    """Keeps decoded images one behind the other, as long as they fit."""
+
+    def __init__(self, limit: int):
+        # Asking for memory takes none: it is taken where it is written.
+        self._buffer = _aligned(limit)
+        self.wanted = 0
+
+    @property
+    def fits(self) -> bool:
+        return self.wanted <= len(self._buffer)
+
+    def keep(self, pixels: np.ndarray) -> None:
+        """Put an image behind the others."""
+        start, self.wanted = self.wanted, self.wanted + pixels.size
+        if self.fits:
+            self._buffer[start : self.wanted] = pixels.reshape(-1)
+        elif len(self._buffer):
+            self._buffer = _aligned(0)  # what was kept is given back
+
+    def window(self, shapes: tf.Tensor, channels: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """Return `Images.window` for the images kept, in their order."""
+        with tf.device("CPU:0"):
+            ends = tf.cumsum(tf.reduce_prod(tf.cast(shapes, tf.int64), axis=1) * channels)
+            starts = tf.concat([[0], ends[:-1]], axis=0)
+            # tf.constant would make copies.
+            pixels = tf.experimental.dlpack.from_dlpack(self._buffer[: self.wanted].__dlpack__())
+
+        def window(index: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+            shape = tf.concat([shapes[index], [channels]], axis=0)
+            return _cut(tf.reshape(pixels[starts[index] : ends[index]], shape), box)
+
+        return window
 
 
-def _image_shape(config: DataConfig) -> tuple[int, int, int]:
+def _aligned(size: int) -> np.ndarray:
+    """Return uninitialised bytes that begin where TensorFlow's kernels want them to."""
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]
+
+
+def _decoded_jpeg(content: tf.Tensor, channels: int, box: tf.Tensor | None = None) -> tf.Tensor:
+    """Decode a JPEG as Pillow does, or a box of it alone."""
+    if box is None:
+        return tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE")
+    return tf.image.decode_and_crop_jpeg(content, box, channels, dct_method="INTEGER_ACCURATE")
+
+
+def _cut(pixels: tf.Tensor, box: tf.Tensor | None) -> tf.Tensor:
+    if box is None:
+        return pixels
+    top, left, height, width = tf.unstack(box)
+    return pixels[top : top + height, left : left + width]
+
+
+def _check_broken(broken: Sequence[str], count: int, allowed: float) -> None:
+    if len(broken) == count:
+        raise DataError(f"none of {count} images can be decoded; the first: {broken[0]}")
+    if len(broken) > allowed * count:
+        raise DataError(
+            f"{len(broken)} of {count:,} images ({len(broken) / count:.1%}) cannot be decoded, more than "
+            f"data.max_broken {allowed:.1%}; mend or remove them ('keras-inception data check' lists them) or raise "
+            f"--max-broken; the first: {broken[0]}"
+        )
+
+
+def _side(config: DataConfig) -> int:
     if config.image_size is None:
         raise DataError("data.image_size is not set; give the side of the input in pixels")
-    return config.image_size, config.image_size, config.channels
+    return config.image_size
 
 
-def _loader(split: Split, config: DataConfig) -> tuple[Callable[[tf.Tensor], tf.Tensor], dict[int, str]]:
-    """Return a function from a position to a resized image, and the dictionary in which it notes broken ones."""
-    broken: dict[int, str] = {}
-
-    def read(index: np.int64) -> np.ndarray:
-        try:
-            return split.read(int(index), config.channels)
-        except DataError as error:
-            broken[int(index)] = str(error)
-            return np.zeros((1, 1, config.channels), np.uint8)
-
-    def load(index: tf.Tensor) -> tf.Tensor:
-        image = tf.numpy_function(read, [index], tf.uint8, stateful=False)
-        image.set_shape((None, None, config.channels))
-        return resized(image, config)
-
-    return load, broken
+def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
+    """Return an image as training sees it: in [0, 255] if its colours are yet to be distorted, else in the range of the
+    network's input.
+    """
+    if config.random_crop:
+        box = augment.patch(numbers, images.shapes[index], config)
+        patch = augment.flipped(images.window(index, box), numbers, config)
+        view = augment.resized_patch(patch, numbers, config, _side(config))
+        view = tf.ensure_shape(view, (_side(config), _side(config), config.channels))
+    else:
+        view = augment.flipped(_network_sized(images, index, config), numbers, config)
+    return view if augment.distorts(config) else _scaled(view, config)
 
 
-def _from_memory(images: np.ndarray, good: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    with tf.device("CPU:0"):
-        held, positions = tf.constant(images), tf.constant(good)
-    return lambda index: held[positions[index]]
+def _coloured(views: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
+    """Return a batch of views in the range of the network's input, distorted if `config` says so."""
+    if not augment.distorts(config):
+        return views
+    return augment.distorted(tf.cast(views, tf.float32), numbers, config)
 
 
-def _from_files(load: Callable[[tf.Tensor], tf.Tensor], good: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    positions = tf.constant(good)
-    return lambda index: load(positions[index])
-
-
-def _augmented(image: tf.Tensor, key: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    horizontal, vertical, brightness, contrast = tf.unstack(tf.random.split(key, 4))
-    if config.flip_horizontal:
-        image = tf.image.stateless_random_flip_left_right(image, horizontal)
-    if config.flip_vertical:
-        image = tf.image.stateless_random_flip_up_down(image, vertical)
-    if config.brightness:
-        image = tf.image.stateless_random_brightness(image, config.brightness, brightness)
-    if config.contrast:
-        image = tf.image.stateless_random_contrast(image, 1 - config.contrast, 1 + config.contrast, contrast)
-    return image
+def _network_sized(images: Images, index: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    """Return an image as evaluation sees it, uint8 `(size, size, channels)`."""
+    size = _side(config)
+    pixels = images.image(index)
+    if not images.resized:
+        pixels = resized(pixels, config)
+    return tf.ensure_shape(pixels, (size, size, config.channels))
 
 
 def _scaled(images: tf.Tensor, config: DataConfig) -> tf.Tensor:
     low, high = config.value_range
     return tf.cast(images, tf.float32) * ((high - low) / 255) + low
-
-
-def _finished(batches: tf.data.Dataset, config: DataConfig, outputs: Sequence[str]) -> tf.data.Dataset:
-    def finish(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        return _scaled(images, config), dict.fromkeys(outputs, labels)
-
-    return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

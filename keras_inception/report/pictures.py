@@ -37,7 +37,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path, *, title: str) -> 
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, title: str) -> None:
@@ -66,11 +66,11 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, ti
         for row, column in np.ndindex(count, count):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Write without pyplot, whose state and windows are the user's."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, without pyplot, whose state and windows are the user's."""
     with (
         matplotlib.rc_context({"savefig.dpi": 120}),
         warnings.catch_warnings(),

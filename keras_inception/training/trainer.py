@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,9 @@ from keras_inception.training.devices import strategy
 # validation batch is smaller, and is not there at all with a single output; the metric takes its place in metrics.csv.
 _CROSS_ENTROPY = "cross_entropy"
 
+# What TensorFlow says of an image that could be read when training began and no longer can.
+_LOST_IMAGE = re.compile(r"[^\n]* (cannot be decoded: [^\n]*|No such file or directory|Permission denied)")
+
 #: What a caller may add: from steps per epoch, batch size and first epoch to Keras callbacks.
 CallbackFactory = Callable[[int, int, int], list[keras.callbacks.Callback]]
 
@@ -39,6 +43,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    dataset: ImageDataset | None = None,
     callbacks: CallbackFactory = lambda steps, batch_size, first_epoch: [],
     on_images: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -49,6 +54,7 @@ def train(
         run_dir: The run's folder; it is made.
         resume: Go on from the last finished epoch of the run that is there; without one, begin.
         overwrite: Delete the run that is there.
+        dataset: What to train on, such as `ImageDataset.from_arrays`; by default what `config.data.source` names.
         callbacks: Makes further Keras callbacks, such as a progress display.
         on_images: Called while images are read, with their number and that of all.
 
@@ -62,7 +68,7 @@ def train(
     folder = RunFolder(Path(run_dir))
     folder.check_new(resume=resume, overwrite=overwrite)
     config = resolved(config)
-    dataset = load_dataset(config.data)
+    dataset = dataset or load_dataset(config.data)
     _check_batch(config.training.batch_size, len(dataset.splits[TRAIN]))
     devices = strategy(config.training.devices)
     _check_replicas(config.training.batch_size, devices.num_replicas_in_sync)
@@ -73,7 +79,10 @@ def train(
     if resume:
         _check_same_run(folder, config, dataset)
 
-    images = {name: read_images(dataset.splits[name], config.data, on_images) for name in (TRAIN, VALIDATION)}
+    images = {
+        TRAIN: read_images(dataset.splits[TRAIN], config.data, on_images, whole=config.data.random_crop),
+        VALIDATION: read_images(dataset.splits[VALIDATION], config.data, on_images),
+    }
     _check_batch(config.training.batch_size, len(images[TRAIN]))
     steps = len(images[TRAIN]) // config.training.batch_size
     with devices.scope():
@@ -81,6 +90,7 @@ def train(
         first_epoch = _restore(model, folder.last_keras, steps) if resume else 0
     if not resume:
         folder.start(config, config.model.table(), dataset.classes)
+        write_json(folder.data_json, description(dataset))
     write_json(folder.environment_json, environment(devices.num_replicas_in_sync))
 
     history = _History(folder, folder.metrics()[:first_epoch])
@@ -104,6 +114,16 @@ def train(
     }
     write_json(folder.summary_json, summary)
     return summary
+
+
+def description(dataset: ImageDataset) -> dict[str, Any]:
+    """Return what a run was trained on: the data set's name, provenance, counts and fingerprint."""
+    return {
+        "name": dataset.name,
+        "provenance": dict(dataset.provenance),
+        "images": dataset.counts(),
+        "fingerprint": dataset.fingerprint(),
+    }
 
 
 def resolved(config: RunConfig) -> RunConfig:
@@ -207,24 +227,30 @@ def _fit(
     callbacks: list[keras.callbacks.Callback],
 ) -> None:
     batch_size, outputs = config.training.batch_size, list(model.output)
+    steps = len(images[TRAIN]) // batch_size
     batches = training_batches(
         images[TRAIN],
         config.data,
         batch_size=batch_size,
         seed=config.training.seed,
         outputs=outputs,
-        first_epoch=first_epoch,
+        first_step=first_epoch * steps,
     )
-    model.fit(
-        batches,
-        steps_per_epoch=len(images[TRAIN]) // batch_size,
-        validation_data=evaluation_batches(images[VALIDATION], config.data, batch_size=batch_size, outputs=outputs),
-        epochs=config.training.epochs,
-        initial_epoch=first_epoch,
-        callbacks=callbacks,
-        shuffle=False,
-        verbose=0,
-    )
+    try:
+        model.fit(
+            batches,
+            steps_per_epoch=steps,
+            validation_data=evaluation_batches(images[VALIDATION], config.data, batch_size=batch_size, outputs=outputs),
+            epochs=config.training.epochs,
+            initial_epoch=first_epoch,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.UnknownError) as error:
+        if found := _LOST_IMAGE.search(str(error)):
+            raise DataError(f"{found[0]}; it was there when training began: bring it back and --resume") from None
+        raise
 
 
 def _check_batch(batch_size: int, images: int) -> None:
