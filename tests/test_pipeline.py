@@ -1,5 +1,6 @@
 """Batches: which images, in which order, turned how, with which values; and the geometry of resize and crop."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -10,15 +11,18 @@ from PIL import Image
 
 from keras_inception.config import DataConfig
 from keras_inception.data import pipeline
-from keras_inception.data.dataset import Split
+from keras_inception.data.crops import resized, test_crops as crops_of
+from keras_inception.data.dataset import Split, file_split
 from keras_inception.data.decode import decode
 from keras_inception.data.pipeline import (
+    crop_batches,
     evaluation_batches,
+    evaluation_views,
     network_input,
     read_images,
     read_split,
-    resized,
     training_batches,
+    training_views,
 )
 from keras_inception.errors import DataError
 
@@ -480,3 +484,219 @@ def test_the_middle_of_a_gradient_stays_in_the_middle(height, width):
     columns = result.mean(axis=(0, 2))
     assert abs(columns.mean() - image.mean()) <= 250 / 32 + 1
     assert (np.diff(columns) >= 0).all()
+
+
+# Patches, and JPEGs that TensorFlow decodes.
+
+
+def coloured(count=6, seed=0):
+    """Smooth images in colour, of several sizes: what chroma subsampling and partial decoding could get wrong."""
+    random = np.random.default_rng(seed)
+    sizes = random.integers(30, 120, (count, 2))
+    return [
+        Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8)).resize(tuple(map(int, size))) for size in sizes
+    ]
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    """JPEGs of every kind: subsampled or not, progressive, grey, turned by EXIF, CMYK; and a PNG."""
+    folder = tmp_path_factory.mktemp("größe 猫")
+    images = coloured()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    images[0].save(folder / "subsampled.jpg", quality=85, subsampling=2)
+    images[1].save(folder / "full colour.jpg", quality=95, subsampling=0)
+    images[2].save(folder / "progressive\n.jpg", progressive=True)
+    images[3].convert("L").save(folder / "grey.jpg")
+    images[4].save(folder / "turned.jpg", exif=turned)
+    images[5].convert("CMYK").save(folder / "cmyk.jpg")
+    images[5].save(folder / "image.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.usefixtures("where")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_window_of_any_file_is_what_pillow_shows_there(jpegs, channels):
+    images = read_images(file_split(jpegs, [0] * 7), DataConfig(**PLAIN, channels=channels), whole=True)
+    window = tf.function(images.window)
+    random = np.random.default_rng(1)
+    for index, path in enumerate(jpegs):
+        pixels = decode(path, channels)
+        assert tuple(images.shapes[index]) == pixels.shape[:2]
+        np.testing.assert_array_equal(images.image(tf.constant(index)), pixels)
+        for _ in range(12):
+            top, left = (int(random.integers(0, side)) for side in pixels.shape[:2])
+            height, width = (
+                int(random.integers(1, side + 1)) for side in (pixels.shape[0] - top, pixels.shape[1] - left)
+            )
+            found = window(tf.constant(index, tf.int64), tf.constant([top, left, height, width]))
+            np.testing.assert_array_equal(found, pixels[top : top + height, left : left + width])
+
+
+def test_encoded_bytes_are_decoded_as_the_files_are(jpegs, monkeypatch):
+    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    contents = [path.read_bytes() for path in jpegs]
+    config = DataConfig(**PLAIN | {"image_size": 16}, contrast=0.5, hue=0.1)
+    options = {"batch_size": 7, "seed": 2, "outputs": ["main"]}
+    shown = []
+    for split in (
+        file_split(jpegs, range(7)),
+        Split(list(map(str, jpegs)), np.arange(7, dtype=np.int32), contents.__getitem__),
+    ):
+        images = read_images(split, config, whole=True)
+        shown.append(next(training_batches(images, config, **options).as_numpy_iterator()))
+    np.testing.assert_array_equal(shown[0][0], shown[1][0])
+    np.testing.assert_array_equal(shown[0][1]["main"], shown[1][1]["main"])
+
+
+SAMPLED = {
+    "brightness": 0.1,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "flip_vertical": True,
+    "random_crop": True,
+}
+
+
+@pytest.mark.parametrize("interpolation", ["area", "random"])
+def test_patches_from_memory_and_from_files_are_the_same(jpegs, interpolation, monkeypatch):
+    config = DataConfig(image_size=16, interpolation=interpolation, **SAMPLED)
+    options = {"batch_size": 7, "seed": 2, "outputs": ["main"]}
+    shown = []
+    for share in (0.4, 0):
+        monkeypatch.setattr(pipeline, "_MEMORY_SHARE", share)
+        images = read_images(file_split(jpegs, range(7)), config, whole=True)
+        shown.append(list(training_batches(images, config, **options).take(3).as_numpy_iterator()))
+    for (first, _), (second, _) in zip(*shown, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert first.shape == (7, 16, 16, 3)
+        assert first.min() >= -1
+        assert first.max() <= 1
+
+
+def test_a_patch_is_a_part_of_its_image_and_not_always_the_same():
+    images = read_images(split_of(numbered(4, 32)), DataConfig(**PLAIN | {"image_size": 32}), whole=True)
+    config = {"image_size": 8, "random_crop": True, "interpolation": "nearest"}
+    shown = batches(images, 10, batch_size=4, **config)
+    heights = set()
+    for inputs, labels in shown:
+        for image, label in zip(inputs, labels["main"], strict=True):
+            assert len(np.unique(image[..., 2])) == 1  # of one image
+            assert image[0, 0, 2] % 3 == label
+            assert (np.diff(image[..., 0], axis=0) >= 0).all()
+            assert (np.diff(image[..., 1], axis=1) >= 0).all()
+            heights.add(int(image[-1, 0, 0] - image[0, 0, 0]))
+    assert len(heights) > 5
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 60), st.integers(0, 2**31 - 1))
+def test_beginning_at_a_step_equals_skipping_those_before(count, batch_size, step, seed):
+    batch_size = min(batch_size, count)
+    images = numbered_images(count)
+    config = DataConfig(**PLAIN | SAMPLED | {"random_crop": False})
+    options = {"batch_size": batch_size, "seed": seed, "outputs": ["main"]}
+    whole = training_batches(images, config, **options).skip(step).take(3).as_numpy_iterator()
+    entered = training_batches(images, config, first_step=step, **options).take(3).as_numpy_iterator()
+    for (inputs, labels), (others, other_labels) in zip(entered, whole, strict=True):
+        np.testing.assert_array_equal(inputs, others)
+        np.testing.assert_array_equal(labels["main"], other_labels["main"])
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_workers_share_every_batch(workers):
+    images = numbered_images(13)
+    config = DataConfig(**PLAIN | SAMPLED | {"random_crop": False})
+    options = {"batch_size": 6, "seed": 5, "outputs": ["main"], "first_step": 1}
+    alone = list(training_batches(images, config, **options).take(4).as_numpy_iterator())
+    parts = [
+        list(training_batches(images, config, worker=worker, workers=workers, **options).take(4).as_numpy_iterator())
+        for worker in range(workers)
+    ]
+    for step, (inputs, labels) in enumerate(alone):
+        np.testing.assert_array_equal(np.concatenate([part[step][0] for part in parts]), inputs)
+        np.testing.assert_array_equal(np.concatenate([part[step][1]["main"] for part in parts]), labels["main"])
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3])])
+def test_the_last_batch_is_kept_dropped_or_padded_as_asked(count, sizes):
+    images = numbered_images(count)
+
+    def shown(remainder):
+        options = {"batch_size": 3, "outputs": ["main"], "remainder": remainder}
+        return list(evaluation_batches(images, DataConfig(**PLAIN), **options).as_numpy_iterator())
+
+    assert [len(inputs) for inputs, _ in shown("keep")] == sizes
+    assert numbers(shown("keep")) == list(range(count))
+    assert [len(inputs) for inputs, _ in shown("drop")] == [3, 3]
+    padded = shown("pad")
+    assert {len(inputs) for inputs, _, _ in padded} == {3}
+    weights = np.concatenate([weights for _, _, weights in padded])
+    assert weights.sum() == count
+    assert weights.tolist() == sorted(weights.tolist(), reverse=True)
+    np.testing.assert_array_equal(
+        np.concatenate([i for i, _, _ in padded])[weights == 1], np.concatenate([i for i, _ in shown("keep")])
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "allowed", "passes"), [(1, 0.1, True), (2, 0.1, False), (1, 0.0, False), (0, 0.0, True)]
+)
+def test_more_broken_images_than_allowed_stop_the_run(broken, allowed, passes):
+    arrays = [None] * broken + numbered(10 - broken)
+    config = DataConfig(**PLAIN | {"max_broken": allowed})
+    if passes:
+        assert len(read_images(split_of(arrays), config).broken) == broken
+    else:
+        with pytest.raises(DataError, match=f"{broken} of 10 images .* more than .* --max-broken; the first: image 0"):
+            read_images(split_of(arrays), config)
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.4, "are kept in memory"), (0, "do not fit in memory")])
+def test_where_images_are_kept_is_logged(share, said, monkeypatch, caplog):
+    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", share)
+    with caplog.at_level("INFO", logger="keras_inception"):
+        read_images(split_of(numbered(3)), DataConfig(**PLAIN))
+    assert f"3 images, 0 MB decoded, {said}" in caplog.text
+
+
+def test_what_is_kept_is_given_up_once_it_does_not_fit(monkeypatch):
+    arrays = numbered(5)
+    free = pipeline.psutil.virtual_memory()._replace(available=3 * arrays[0].size)
+    monkeypatch.setattr(pipeline.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 1)
+    images = read_images(split_of(arrays), DataConfig(**PLAIN))
+    arrays[0] = np.full_like(arrays[0], 200)  # read again
+    assert (images.image(tf.constant(0)).numpy() == 200).all()
+
+
+def test_views_are_what_training_and_evaluation_show():
+    images = numbered_images(5)
+    config = DataConfig(**PLAIN | SAMPLED | {"random_crop": False, "value_range": (-1.0, 1.0)})
+    views = training_views(images, config, seed=4, epochs=3)
+    assert views.shape == (5, 3, 4, 4, 3)
+    plain = dataclasses.replace(config, value_range=(0.0, 255.0))
+    for epoch in range(3):
+        options = {"batch_size": 5, "seed": 4, "outputs": ["main"], "first_step": epoch}
+        ((inputs, _),) = training_batches(images, plain, **options).take(1).as_numpy_iterator()
+        assert sorted(v.tobytes() for v in views[:, epoch]) == sorted(
+            i.round().astype(np.uint8).tobytes() for i in inputs
+        )
+    assert evaluation_views(images, config).tolist() == np.stack(numbered(5)).tolist()
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_crops_come_in_order_and_know_their_image(crops, batch_size):
+    images = read_images(split_of(numbered(4, 9)), DataConfig(**PLAIN), whole=True)
+    shown = list(crop_batches(images, DataConfig(**PLAIN), crops=crops, batch_size=batch_size).as_numpy_iterator())
+    assert all(len(inputs) <= batch_size for inputs, _ in shown)
+    index = np.concatenate([index for _, index in shown])
+    assert index.tolist() == np.repeat(np.arange(4), crops).tolist()
+    inputs = np.concatenate([inputs for inputs, _ in shown])
+    assert (inputs[..., 2] == index[:, None, None]).all()
+    np.testing.assert_array_equal(
+        inputs[index == 1], crops_of(tf.constant(numbered(4, 9)[1]), DataConfig(**PLAIN), crops)
+    )

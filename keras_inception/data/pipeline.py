@@ -109,7 +109,7 @@ def read_images(
         broken=broken,
         shapes=sizes,
         resized=not whole,
-        window=memory.window(sizes, config.channels) if memory.fits else reader.window(good),
+        window=memory.window(sizes, config.channels) if memory.fits else reader.window(good, sizes),
     )
 
 
@@ -291,8 +291,8 @@ class _Reader:
         pixels = self._called(self._examined, index)
         return pixels if self._whole else resized(pixels, self._config)
 
-    def window(self, good: np.ndarray) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Return `Images.window` for the images at the positions `good`."""
+    def window(self, good: np.ndarray, sizes: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """Return `Images.window` for the images at the positions `good`, of those heights and widths."""
         with tf.device("CPU:0"):
             positions, plain = tf.constant(good), tf.constant(self._plain[good])
             paths = tf.constant([os.fsencode(self._split.paths[i]) for i in good] if self._split.paths else [""])
@@ -304,16 +304,23 @@ class _Reader:
                 lambda i: self._split.source(int(i)), [positions[index]], tf.string, stateful=False
             )
 
-        def pixels(index: tf.Tensor, box: tf.Tensor | None = None) -> tf.Tensor:
+        channels = self._config.channels
+
+        def whole(index: tf.Tensor) -> tf.Tensor:
             return tf.cond(
                 plain[index],
-                lambda: _decoded_jpeg(content(index), self._config.channels, box),
+                lambda: _decoded_jpeg(content(index), channels),
+                lambda: self._called(self._read, positions[index]),
+            )
+
+        def patch(index: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+            return tf.cond(
+                plain[index],
+                lambda: _cut_jpeg(content(index), channels, box, sizes[index]),
                 lambda: _cut(self._called(self._read, positions[index]), box),
             )
 
-        if self._whole:
-            return pixels
-        return lambda index, box: _cut(resized(pixels(index), self._config), box)
+        return patch if self._whole else lambda index, box: _cut(resized(whole(index), self._config), box)
 
     def _examined(self, index: np.int64) -> np.ndarray:
         channels = self._config.channels
@@ -380,16 +387,25 @@ def _aligned(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-def _decoded_jpeg(content: tf.Tensor, channels: int, box: tf.Tensor | None = None) -> tf.Tensor:
-    """Decode a JPEG as Pillow does, or a box of it alone."""
-    if box is None:
-        return tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE")
-    return tf.image.decode_and_crop_jpeg(content, box, channels, dct_method="INTEGER_ACCURATE")
+def _decoded_jpeg(content: tf.Tensor, channels: int) -> tf.Tensor:
+    """Decode a JPEG as Pillow does."""
+    return tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE")
 
 
-def _cut(pixels: tf.Tensor, box: tf.Tensor | None) -> tf.Tensor:
-    if box is None:
-        return pixels
+def _cut_jpeg(content: tf.Tensor, channels: int, box: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Decode a box of a JPEG of that height and width alone.
+
+    Colours are stored coarsely, and at an edge their neighbours are needed: a pixel more is decoded on every side, with
+    which the box is, to the bit, what it is in the whole image.
+    """
+    corner = tf.maximum(box[:2] - 1, 0)
+    end = tf.minimum(box[:2] + box[2:] + 1, shape)
+    wider = tf.concat([corner, end - corner], axis=0)
+    pixels = tf.image.decode_and_crop_jpeg(content, wider, channels, dct_method="INTEGER_ACCURATE")
+    return _cut(pixels, tf.concat([box[:2] - corner, box[2:]], axis=0))
+
+
+def _cut(pixels: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     top, left, height, width = tf.unstack(box)
     return pixels[top : top + height, left : left + width]
 
