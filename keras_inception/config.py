@@ -61,7 +61,9 @@ class DataConfig:
     contrast: Share = 0.0  # largest change; 0.2 is a factor of 0.8 to 1.2
     saturation: Share = 0.0  # as contrast, towards and away from grey
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # largest turn of the colour circle, as a share of it
-    max_broken: Annotated[float, Field(ge=0, le=1)] = 0.01  # largest share of a split that may be undecodable
+    max_broken: Annotated[float, Field(ge=0, le=1)] = (
+        0.01  # largest share of the images for training and validation that may be undecodable
+    )
     validation_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     test_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     split_seed: Seed = 0  # which images they are

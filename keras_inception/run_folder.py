@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,10 @@ class RunFolder:
     def labels(self) -> tuple[str, ...]:
         """Read the names of the classes; raises RunError as `config`."""
         return tuple(self._read(self.labels_txt).removesuffix("\n").split("\n"))
+
+    def data(self) -> dict[str, Any]:
+        """Read what the run was trained on: name, provenance, counts and fingerprint; raises RunError as `config`."""
+        return json.loads(self._read(self.data_json))
 
     def metrics(self) -> list[dict[str, float]]:
         """Read the metrics, a row per epoch; none where no epoch has ended."""

@@ -147,13 +147,16 @@ def test_a_run_without_heads_logs_the_main_output_alone(stripes, tiny, tmp_path)
     }
 
 
-def test_images_that_cannot_be_decoded_are_left_out_and_named(stripes, tiny, tmp_path):
+def test_images_that_cannot_be_decoded_are_left_out_and_named(stripes, tiny, tmp_path, capsys):
     images = tmp_path / "images"
     shutil.copytree(stripes, images)
     for name in ("a", "b", "c"):
         (images / "lying" / f"{name}.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     words = ["train", "--data", str(images), "--run-dir", str(tmp_path / "r"), *tiny, "--epochs", "1"]
-    assert main([*words, "--set", "data.validation_fraction=0.2"]) == 0
+    assert main(words) == 2
+    assert "more than data.max_broken 1.0%" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+    assert main([*words, "--max-broken", "0.05"]) == 0
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert 1 <= len(summary["broken_images"]) <= 3
     assert all(".jpg cannot be decoded: " in line for line in summary["broken_images"])

@@ -8,7 +8,8 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -75,12 +76,12 @@ def read_images(
 
     Args:
         split: The images.
-        config: Size, channels, resize, crop, and how many may be broken; `image_size` must be a number.
+        config: Size, channels, resize and crop; `image_size` must be a number.
         on_progress: Called with the number of images read and of all.
         whole: Keep their own sizes, for patches of them, in place of the network's.
 
     Raises:
-        DataError: More images than `config.max_broken` allows cannot be decoded, or all.
+        DataError: No image can be decoded.
     """
     _side(config)
     reader = _Reader(split, config, whole)
@@ -94,7 +95,8 @@ def read_images(
         on_progress(index + 1, len(split))
     good = np.asarray([index for index in range(len(split)) if index not in reader.broken], dtype=np.int64)
     broken = [reader.broken[index] for index in sorted(reader.broken)]
-    _check_broken(broken, len(split), config.max_broken)
+    if not len(good):
+        raise DataError(f"none of {len(split)} images can be decoded; the first: {broken[0]}")
     _LOG.info(
         "%s images, %s decoded, %s",
         f"{len(good):,}",
@@ -143,6 +145,26 @@ def read_split(
         )
     part = dataset.splits[split]
     return read_images(part if limit is None else part.spread(limit), config, on_progress, whole=whole)
+
+
+def check_broken(parts: Collection[Images], allowed: float) -> None:
+    """Refuse images of which too many were left out.
+
+    Args:
+        parts: What `read_images` returned.
+        allowed: Largest share of all that may be broken, 0 to 1.
+
+    Raises:
+        DataError: More are.
+    """
+    broken = [line for part in parts for line in part.broken]
+    count = len(broken) + sum(map(len, parts))
+    if len(broken) > allowed * count:
+        raise DataError(
+            f"{len(broken)} of {count:,} images ({len(broken) / count:.1%}) cannot be decoded, more than "
+            f"data.max_broken {allowed:.1%}; mend or remove them ('keras-inception data check' lists them) or raise "
+            f"--max-broken; the first: {broken[0]}"
+        )
 
 
 def training_batches(
@@ -265,6 +287,12 @@ def crop_batches(images: Images, config: DataConfig, *, crops: int, batch_size: 
     examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
     batches = examples.unbatch().batch(batch_size)
     return batches.map(lambda views, index: (_scaled(views, config), index)).prefetch(2)
+
+
+def lost_image(error: tf.errors.OpError) -> str | None:
+    """Return what an error says of an image that can no longer be read; None if it is an error of another kind."""
+    said = re.search(r".*( cannot be decoded: |; No such file|; Permission denied).*", error.message)
+    return None if said is None else re.sub(r"^({{.*}} |.*DataError: )*", "", said[0]).strip()
 
 
 def network_input(images: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -408,17 +436,6 @@ def _cut_jpeg(content: tf.Tensor, channels: int, box: tf.Tensor, shape: tf.Tenso
 def _cut(pixels: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     top, left, height, width = tf.unstack(box)
     return pixels[top : top + height, left : left + width]
-
-
-def _check_broken(broken: Sequence[str], count: int, allowed: float) -> None:
-    if len(broken) == count:
-        raise DataError(f"none of {count} images can be decoded; the first: {broken[0]}")
-    if len(broken) > allowed * count:
-        raise DataError(
-            f"{len(broken)} of {count:,} images ({len(broken) / count:.1%}) cannot be decoded, more than "
-            f"data.max_broken {allowed:.1%}; mend or remove them ('keras-inception data check' lists them) or raise "
-            f"--max-broken; the first: {broken[0]}"
-        )
 
 
 def _side(config: DataConfig) -> int:

@@ -4,7 +4,6 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,14 @@ import tensorflow as tf
 
 from keras_inception.config import RunConfig, TrainingConfig
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
-from keras_inception.data.pipeline import Images, evaluation_batches, read_images, training_batches
+from keras_inception.data.pipeline import (
+    Images,
+    check_broken,
+    evaluation_batches,
+    lost_image,
+    read_images,
+    training_batches,
+)
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ConfigError, DataError, RunError
 from keras_inception.files import write_json
@@ -27,9 +33,6 @@ from keras_inception.training.devices import strategy
 # A head's loss as a metric over images. Keras's own figure of that loss is a mean over batches, wrong where the last
 # validation batch is smaller, and is not there at all with a single output; the metric takes its place in metrics.csv.
 _CROSS_ENTROPY = "cross_entropy"
-
-# What TensorFlow says of an image that could be read when training began and no longer can.
-_LOST_IMAGE = re.compile(r"[^\n]* (cannot be decoded: [^\n]*|No such file or directory|Permission denied)")
 
 #: What a caller may add: from steps per epoch, batch size and first epoch to Keras callbacks.
 CallbackFactory = Callable[[int, int, int], list[keras.callbacks.Callback]]
@@ -83,6 +86,7 @@ def train(
         TRAIN: read_images(dataset.splits[TRAIN], config.data, on_images, whole=config.data.random_crop),
         VALIDATION: read_images(dataset.splits[VALIDATION], config.data, on_images),
     }
+    check_broken(images.values(), config.data.max_broken)
     _check_batch(config.training.batch_size, len(images[TRAIN]))
     steps = len(images[TRAIN]) // config.training.batch_size
     with devices.scope():
@@ -247,9 +251,9 @@ def _fit(
             shuffle=False,
             verbose=0,
         )
-    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.UnknownError) as error:
-        if found := _LOST_IMAGE.search(str(error)):
-            raise DataError(f"{found[0]}; it was there when training began: bring it back and --resume") from None
+    except tf.errors.OpError as error:
+        if lost := lost_image(error):
+            raise DataError(f"{lost}; it could be read when training began: bring it back and --resume") from None
         raise
 
 
@@ -279,6 +283,11 @@ def _check_same_run(folder: RunFolder, config: RunConfig, dataset: ImageDataset)
         raise DataError(
             f"the run in {str(folder.path)!r} knows the classes {', '.join(folder.labels())}; "
             f"{dataset.name} now has {', '.join(dataset.classes)}"
+        )
+    if folder.data_json.exists() and folder.data()["fingerprint"] != dataset.fingerprint():
+        raise DataError(
+            f"{dataset.name} has changed since the run in {str(folder.path)!r} began: other images, labels or splits; "
+            f"bring them back, or --overwrite to begin again"
         )
 
 
