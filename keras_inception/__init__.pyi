@@ -17,6 +17,7 @@ from .blocks import (
     naive_inception_block as naive_inception_block,
 )
 from .cost import RowCost as RowCost, row_costs as row_costs
+from .data.dataset import ImageDataset as ImageDataset
 from .errors import InceptionError as InceptionError
 from .googlenet import GoogLeNet as GoogLeNet, inference_model as inference_model
 from .layers import LocalResponseNormalization as LocalResponseNormalization

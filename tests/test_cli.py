@@ -25,10 +25,10 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_help_names_every_command_with_an_example_each():
     text = command("--help").stdout
-    for name in ("train", "evaluate", "predict", "export", "analyze"):
+    for name in ("train", "evaluate", "predict", "export", "data", "analyze"):
         assert name in text
-        words = (name, "table", "--help") if name == "analyze" else (name, "--help")
-        assert f"Example: keras-inception {name}" in command(*words).stdout
+    for words in (["train"], ["evaluate"], ["compare"], ["data", "check"], ["data", "preview"], ["analyze", "table"]):
+        assert f"Example: keras-inception {' '.join(words)}" in command(*words, "--help").stdout
 
 
 @pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("analyze", "table")])
@@ -61,6 +61,7 @@ def test_a_run_leaves_everything_about_it(run):
         "best.keras",
         "config.json",
         "curves.png",
+        "data.json",
         "environment.json",
         "labels.txt",
         "last.keras",
@@ -76,6 +77,10 @@ def test_a_run_leaves_everything_about_it(run):
     assert config["training"]["loss_weights"] == [1.0, 0.3, 0.3]
     assert json.loads((run / "environment.json").read_text())["packages"]["tensorflow"]
     assert json.loads((run / "summary.json").read_text())["images"] == {"train": 56, "validation": 12}
+    data = json.loads((run / "data.json").read_text())
+    assert data["images"]["train"] == {"lying": 28, "standing": 28}
+    assert len(data["fingerprint"]) == 16
+    assert data["provenance"]["kind"] == "folder"
     assert list((run / "tensorboard").rglob("events.out.tfevents*"))
     assert size(run / "curves.png")[0] > 600
 
@@ -124,6 +129,18 @@ def test_predict_probabilities_sum_to_one(run, stripes, capsys):
     assert main(["predict", str(run), str(stripes / "lying"), "--json"]) == 0
     for answer in json.loads(capsys.readouterr().out):
         assert sum(row["probability"] for row in answer["top"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_preview_draws_a_row_per_image_with_a_column_per_epoch(stripes, run, tmp_path, capsys):
+    few, many = tmp_path / "few.png", tmp_path / "many.png"
+    words = ["--image-size", "28", "--set", "data.hue=0.1"]
+    assert main(["data", "preview", str(stripes), "--output", str(few), "--images", "2", "--epochs", "2", *words]) == 0
+    assert f"wrote {few}" in capsys.readouterr().out
+    assert main(["data", "preview", str(run), "--output", str(many), "--images", "3", "--epochs", "5"]) == 0
+    assert size(many)[0] == pytest.approx(2 * size(few)[0], rel=0.02)
+    assert size(many)[1] > 1.3 * size(few)[1]
+    assert main(["data", "preview", str(stripes), "--images", "0"]) == 2
+    assert "images is 0" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------------------

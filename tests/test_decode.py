@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_inception.data.decode import decode
+from keras_inception.data.decode import decode, encoded, is_plain_jpeg, opened, printable
 from keras_inception.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -261,3 +261,132 @@ def test_decoding_in_many_threads_leaves_the_users_warning_filters_alone():
         images = list(pool.map(lambda _: decode(data, 3), range(200)))
     assert warnings.filters == before
     assert all((image == images[0]).all() for image in images)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (3, 4, 3)])
+def test_pixels_are_an_image_as_they_are(shape):
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    if shape[2:] == (3,):
+        np.testing.assert_array_equal(decode(pixels, 3), pixels)
+        np.testing.assert_allclose(decode(pixels, 1)[..., 0], luma(pixels), atol=1)
+    else:
+        np.testing.assert_array_equal(decode(pixels, 1), pixels.reshape(3, 4, 1))
+        np.testing.assert_array_equal(decode(pixels, 3), np.repeat(pixels.reshape(3, 4, 1), 3, axis=2))
+
+
+def test_alpha_of_pixels_lies_on_white():
+    rgba = np.asarray([[[10, 20, 30, 0], [10, 20, 30, 255]]], np.uint8)
+    np.testing.assert_array_equal(decode(rgba, 3), [[[255, 255, 255], [10, 20, 30]]])
+
+
+def test_files_are_encoded_already_and_pixels_become_png(tmp_path):
+    data = stored(AREAS, "JPEG")
+    (tmp_path / "x.jpg").write_bytes(data)
+    assert encoded(tmp_path / "x.jpg", "x") == encoded(data, "x") == data
+    png = encoded(RGB, "x")
+    assert png.startswith(b"\x89PNG")
+    np.testing.assert_array_equal(decode(png, 3), RGB)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("none.jpg", "there is no such file"), ("folder.jpg", "it is a folder"), ("zero\0byte.jpg", "null byte")],
+)
+def test_what_cannot_be_read_has_no_bytes(tmp_path, name, said):
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(DataError, match=rf"^the \\n name cannot be read: .*{said}"):
+        encoded(tmp_path / name, "the \n name")
+    assert said in refusal(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    (tmp_path / "x.jpg").write_bytes(stored(RGB, "JPEG"))
+
+    def forbidden(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "x.jpg"))
+
+    monkeypatch.setattr("PIL.Image.builtins.open", forbidden)
+    assert refusal(tmp_path / "x.jpg").endswith(
+        "x.jpg cannot be decoded: it may not be read; give yourself the permission"
+    )
+
+
+def with_orientation(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return stored(AREAS, "JPEG", exif=exif)
+
+
+PLAIN = {
+    "colour": (stored(AREAS, "JPEG"), {1: False, 3: True}),
+    "progressive": (stored(AREAS, "JPEG", progressive=True), {1: False, 3: True}),
+    "grey": (stored(AREAS[..., :1], "JPEG"), {1: True, 3: True}),
+    "upright": (with_orientation(1), {1: False, 3: True}),
+    "turned": (with_orientation(6), {1: False, 3: False}),
+    "cmyk": (stored(Image.new("CMYK", (8, 8)), "JPEG"), {1: False, 3: False}),
+    "png": (stored(RGB, "PNG"), {1: False, 3: False}),
+    "text": (b"text", {1: False, 3: False}),
+    "pixels": (RGB, {1: False, 3: False}),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_plain_jpeg_needs_no_care(tmp_path, name, channels):
+    source, expected = PLAIN[name]
+    assert is_plain_jpeg(source, channels) is expected[channels]
+    if isinstance(source, bytes):
+        (tmp_path / "x").write_bytes(source)
+        assert is_plain_jpeg(tmp_path / "x", channels) is expected[channels]
+
+
+def test_a_missing_file_is_no_plain_jpeg(tmp_path):
+    assert not is_plain_jpeg(tmp_path / "none.jpg", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("größe 猫.jpg", "größe 猫.jpg"),
+        ("two\nlines", "two\\nlines"),
+        ("tab\t\r\x1b[31m", "tab\\t\\r\\x1b[31m"),
+        ("latin-1 \udcff", "latin-1 \\udcff"),
+        ('it\'s "quoted"', 'it\'s "quoted"'),
+        ("", ""),
+    ],
+)
+def test_a_printable_name_is_one_line_of_utf_8(name, expected):
+    assert printable(name) == expected
+    printable(name).encode()
+
+
+def test_a_name_with_a_line_feed_is_told_on_one_line(tmp_path):
+    (tmp_path / "a\nb.jpg").write_bytes(b"")
+    assert "a\\nb.jpg cannot be decoded" in refusal(tmp_path / "a\nb.jpg")
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "JPEG", "WEBP"])
+def test_a_decompression_bomb_is_refused_by_its_head_alone(form, monkeypatch):
+    # Of every format the head of an image of 12,000 × 12,000 pixels, and of WebP its largest, 16,383 × 16,383.
+    side = 12_000
+    sizes = {
+        "PNG": lambda data: bomb(side, side),
+        "BMP": lambda data: data[:18] + struct.pack("<ii", side, side) + data[26:],
+        "GIF": lambda data: data[:6] + struct.pack("<HH", side, side) + data[10:],
+        "JPEG": lambda data: jpeg_of_size(data, side),
+        "WEBP": lambda data: data[:26] + struct.pack("<HH", 16_383, 16_383) + data[30:],
+    }
+    data = sizes[form](stored(GREY, form))
+
+    def decoded(self):
+        raise AssertionError("decoded")
+
+    with opened(stored(GREY, form)) as image:
+        monkeypatch.setattr(type(image), "load", decoded)
+    assert "decompression bomb" in refusal(data)
+
+
+def jpeg_of_size(data, side):
+    """A JPEG with another size in its frame header (SOF0)."""
+    place = data.index(b"\xff\xc0") + 5
+    return data[:place] + struct.pack(">HH", side, side) + data[place + 4 :]

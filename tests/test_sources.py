@@ -1,9 +1,10 @@
-"""What a user may name as data, on folders made here, on the packaged sets, and on TFDS without a network."""
+"""What a user may name as data: class folders made here, the packaged sets, and what is told apart by its name."""
 
 import csv
-import http.server
+import hashlib
+import importlib.metadata
+import os
 import re
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,20 @@ import pytest
 from PIL import Image
 
 from keras_inception.config import DataConfig
-from keras_inception.data.sources import image_files, load_dataset
+from keras_inception.data.sources import image_files, is_tfds, load_dataset
 from keras_inception.errors import DataError
 
 
-def draw(path, colour=0, **options):
+def draw(path, red=0, green=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 3), (colour, colour, colour)).save(path, **options)
+    Image.new("RGB", (4, 3), (red, green, 0)).save(path)
 
 
 def fill(folder, classes, images=10, ending=".png"):
-    """Class folders whose images have the class's position as their colour."""
-    for colour, name in enumerate(classes):
+    """Class folders whose images have the class's position as their red and their own number as their green."""
+    for red, name in enumerate(classes):
         for index in range(images):
-            draw(folder / name / f"{index:02}{ending}", colour)
+            draw(folder / name / f"{index:02}{ending}", red, index)
 
 
 def load(source, **options):
@@ -47,12 +48,12 @@ def test_class_folders_are_split_and_sorted_by_name(tmp_path):
     dataset = load(tmp_path, validation_fraction=0.2, test_fraction=0.3)
     assert dataset.classes == ("größe 猫", "my cat", "zebra")
     assert sizes(dataset) == {"train": 15, "validation": 6, "test": 9}
-    colours = {"zebra": 0, "my cat": 1, "größe 猫": 2}
+    reds = {"zebra": 0, "my cat": 1, "größe 猫": 2}
     for split in dataset.splits.values():
         for index, (name, label) in enumerate(zip(split.names, split.labels, strict=True)):
             assert Path(name).parent.name == dataset.classes[label]
-            image = split.read(index, 3)
-            np.testing.assert_array_equal(image, np.full((3, 4, 3), colours[dataset.classes[label]]))
+            colour = [reds[dataset.classes[label]], int(Path(name).stem), 0]
+            np.testing.assert_array_equal(split.read(index, 3), np.broadcast_to(colour, (3, 4, 3)))
     assert len({name for split in dataset.splits.values() for name in split.names}) == 30
 
 
@@ -107,7 +108,7 @@ def test_only_image_files_count_and_hidden_ones_do_not(tmp_path):
     (tmp_path / "README.md").write_text("text")
     (tmp_path / "a" / "notes.txt").write_text("text")
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
-    (tmp_path / "a" / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "a" / "pipe.png")  # which would block who reads it
     draw(tmp_path / "a" / ".hidden.png")
     draw(tmp_path / "a" / ".cache" / "x.png")
     draw(tmp_path / ".hidden class" / "x.png")
@@ -117,10 +118,27 @@ def test_only_image_files_count_and_hidden_ones_do_not(tmp_path):
     assert sum(sizes(dataset).values()) == 10
 
 
+def test_a_folder_or_a_broken_link_named_like_an_image_counts_so_that_it_is_reported(tmp_path):
+    fill(tmp_path, ["a", "b"], 5)
+    (tmp_path / "a" / "folder.png").mkdir()
+    (tmp_path / "b" / "link.jpg").symlink_to(tmp_path / "none.jpg")
+    said = []
+    for split in load(tmp_path).splits.values():
+        for index in range(len(split)):
+            try:
+                split.read(index, 3)
+            except DataError as error:
+                said.append(str(error))
+    assert sorted(said) == [
+        f"{tmp_path}/a/folder.png cannot be decoded: it is a folder",
+        f"{tmp_path}/b/link.jpg cannot be decoded: there is no such file",
+    ]
+
+
 def test_images_may_lie_deeper_and_be_of_every_format(tmp_path):
     for number, ending in enumerate([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp", ".JPG", ".Png"]):
-        draw(tmp_path / "a" / "deep" / f"er {number}" / f"x{ending}")
-        draw(tmp_path / "b" / f"{number}{ending}")
+        draw(tmp_path / "a" / "deep" / f"er {number}" / f"x{ending}", 0, 20 * number)
+        draw(tmp_path / "b" / f"{number}{ending}", 200, 20 * number)
     dataset = load(tmp_path)
     assert sum(sizes(dataset).values()) == 16
     for split in dataset.splits.values():
@@ -141,11 +159,85 @@ def test_image_files_are_sorted(tmp_path):
 def test_a_broken_image_is_found_when_it_is_read(tmp_path):
     fill(tmp_path, ["a", "b"], 4)
     for path in (tmp_path / "a").iterdir():
-        path.write_bytes(b"")
+        path.write_bytes(path.name.encode())
     split = load(tmp_path).splits["train"]
     index = split.labels.tolist().index(0)
     with pytest.raises(DataError, match=re.escape(split.names[index])):
         split.read(index, 3)
+
+
+def test_names_of_folders_and_files_may_be_of_any_kind(tmp_path):
+    names = ["with space", "größe 猫", "two\nlines", "latin-1 \udcff", "'quoted'"]
+    fill(tmp_path, names)
+    for name in names:
+        for number in range(10):
+            (tmp_path / name / f"{number:02}.png").rename(tmp_path / name / f"{number:02} {name}.png")
+    dataset = load(tmp_path)
+    # A class's name is text on one line: it stands in labels.txt and on the terminal.
+    assert set(dataset.classes) == {"with space", "größe 猫", "two\\nlines", "latin-1 \\udcff", "'quoted'"}
+    assert sum(sizes(dataset).values()) == 50
+    for split in dataset.splits.values():
+        for index, path in enumerate(split.paths):
+            red, green, _ = split.read(index, 3)[0, 0]
+            assert names[red] == path.parent.name
+            assert green == int(path.name[:2])
+    assert len(dataset.fingerprint()) == 16
+
+
+def test_the_provenance_of_a_folder(tmp_path, monkeypatch):
+    fill(tmp_path / "photos", ["a", "b"])
+    monkeypatch.chdir(tmp_path)
+    assert load("photos", split_seed=3).provenance == {
+        "kind": "folder",
+        "place": str(tmp_path / "photos"),
+        "validation_fraction": "0.15",
+        "test_fraction": "0.15",
+        "split_seed": "3",
+    }
+
+
+def test_the_home_folder_can_be_written_as_a_tilde(tmp_path, monkeypatch):
+    fill(tmp_path / "photos", ["a", "b"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load("~/photos").provenance["place"] == str(tmp_path / "photos")
+    assert "there is no folder" in refusal("~/none")
+
+
+def test_equal_images_do_not_leak_across_splits(tmp_path):
+    fill(tmp_path, ["a", "b"])
+    for copy in (tmp_path / "a").glob("0[0-4].png"):
+        (tmp_path / "a" / f"copy of {copy.name}").write_bytes(copy.read_bytes())
+        (tmp_path / "b" / f"wrong {copy.name}").write_bytes(copy.read_bytes())
+    for seed in range(5):
+        sides = {}
+        for name, split in load(tmp_path, split_seed=seed).splits.items():
+            for path in split.paths:
+                sides.setdefault(path.read_bytes(), set()).add(name)
+        assert len(sides) == 20
+        assert all(len(names) == 1 for names in sides.values())
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("mnist", True),
+        ("imagenet2012:5.1.0", True),
+        ("image_folder", True),
+        ("digits", False),
+        ("elpv", False),
+        ("./mnist", False),
+        ("/mnist", False),
+        ("~/mnist", False),
+        ("mnist/", False),
+        ("list.csv", False),
+        ("list.JSONL", False),
+        ("here", False),
+    ],
+)
+def test_what_is_a_tfds_name(tmp_path, monkeypatch, source, expected):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert is_tfds(source) is expected
 
 
 @pytest.mark.parametrize("relative", ["data", "./data", "data/"])
@@ -183,7 +275,7 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
 
 def test_no_source_lists_what_there_is():
     message = refusal("")
-    assert all(word in message for word in ("--data", "elpv", "digits", "TFDS", "folder"))
+    assert all(word in message for word in ("--data", "elpv", "digits", "TFDS", "folder", ".csv", ".jsonl", "shards"))
 
 
 def test_too_few_images_to_split_are_refused(tmp_path):
@@ -215,6 +307,15 @@ def test_digits_are_the_1797_of_scikit_learn():
         np.testing.assert_allclose(grey[..., 0], load_digits().images[number] / 16 * 255, atol=0.5)
         np.testing.assert_array_equal(split.read(index, 3), np.repeat(grey, 3, axis=2))
         assert load_digits().target[number] == split.labels[index]
+
+
+def test_the_provenance_of_the_digits():
+    provenance = load("digits").provenance
+    assert provenance["kind"] == "package"
+    assert Path(provenance["place"]).parts[-2:] == ("sklearn", "datasets")
+    assert provenance["version"] == importlib.metadata.version("scikit-learn")
+    assert len(provenance["sha256"]) == 64
+    assert provenance["split_seed"] == "0"
 
 
 class TestElpv:
@@ -266,156 +367,21 @@ class TestElpv:
                 share = list(truth.values()).count(name) / len(truth)
                 assert abs((split.labels == label).mean() - share) < 0.1
 
+    def test_the_provenance_names_the_package_and_its_labels(self, dataset):
+        table = Path(dataset.provenance["place"]) / "labels.csv"
+        assert dataset.provenance == {
+            "kind": "package",
+            "place": str(table.parent),
+            "version": importlib.metadata.version("elpv-dataset"),
+            "sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
+        }
+
     def test_images_are_300_px_of_one_channel(self, dataset):
         assert dataset.splits["test"].read(0, 1).shape == (300, 300, 1)
 
     def test_fractions_do_not_move_it(self, dataset):
         other = load("elpv", validation_fraction=0.4, test_fraction=0.4, split_seed=5)
         assert sizes(other) == sizes(dataset)
-
-
-class TestTfds:
-    """Sets that TensorFlow Datasets itself prepares on the disk, from classes registered here."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    def builders(self):
-        import tensorflow_datasets as tfds
-
-        class Base(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-            VERSION = tfds.core.Version("1.0.0")
-            NAMES = ("cat", "dog")
-            SPLITS: dict[str, int] = {}  # noqa: RUF012 - TFDS reads it from the class
-
-            def _info(self):
-                return tfds.core.DatasetInfo(builder=self, features=self.features(), supervised_keys=None)
-
-            def features(self):
-                image = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
-                return tfds.features.FeaturesDict({"label": tfds.features.ClassLabel(names=self.NAMES), "image": image})
-
-            def _split_generators(self, dl_manager):
-                return {name: self._generate_examples(count) for name, count in self.SPLITS.items()}
-
-            def _generate_examples(self, count):
-                for index in range(count):
-                    yield index, {"image": np.full((4 + index, 5, 3), index, np.uint8), "label": index % 2}
-
-        class KiPictures(Base):
-            SPLITS = {"train": 20, "test": 6}  # noqa: RUF012 - TFDS reads it from the class
-            BUILDER_CONFIGS = [  # noqa: RUF012 - TFDS reads it from the class
-                tfds.core.BuilderConfig(name="plain", version="1.0.0"),
-                tfds.core.BuilderConfig(name="other", version="1.0.0"),
-            ]
-
-        class KiUnlabelledTest(Base):
-            SPLITS = {"train": 20, "test": 6}  # noqa: RUF012 - TFDS reads it from the class
-
-            def _split_generators(self, dl_manager):
-                hidden = ((key, {**example, "label": -1}) for key, example in self._generate_examples(6))
-                return {"train": self._generate_examples(20), "test": hidden}
-
-        class KiTestOnly(Base):
-            SPLITS = {"test": 6}  # noqa: RUF012 - TFDS reads it from the class
-
-        class KiNumbers(Base):
-            def features(self):
-                return tfds.features.FeaturesDict(
-                    {"x": np.float32, "label": tfds.features.ClassLabel(names=["a", "b"])}
-                )
-
-        class KiPairs(Base):
-            def features(self):
-                return tfds.features.FeaturesDict({"image": tfds.features.Image(), "caption": tfds.features.Text()})
-
-        class KiGone(Base):
-            url = ""
-
-            def _split_generators(self, dl_manager):
-                dl_manager.download(type(self).url)
-
-        return {"gone": KiGone}
-
-    def test_a_set_is_prepared_and_read(self, tmp_path):
-        dataset = load("ki_pictures", data_dir=str(tmp_path), validation_fraction=0.2)
-        assert dataset.classes == ("cat", "dog")
-        assert sizes(dataset) == {"train": 16, "validation": 4, "test": 6}
-        seen = []
-        for name, split in dataset.splits.items():
-            for index in range(len(split)):
-                image = split.read(index, 3)
-                number = int(image[0, 0, 0])
-                np.testing.assert_array_equal(image, np.full((4 + number, 5, 3), number))
-                assert split.read(index, 1).shape == (4 + number, 5, 1)
-                assert split.labels[index] == number % 2
-                seen.append((name == "test", number))
-        assert sorted(seen) == [(False, index) for index in range(20)] + [(True, index) for index in range(6)]
-
-    def test_a_prepared_set_is_read_in_the_same_order_again(self, tmp_path):
-        first, second = (load("ki_pictures", data_dir=str(tmp_path)).splits["train"] for _ in range(2))
-        assert list(first.names) == list(second.names)
-        assert [first.read(i, 1)[0, 0, 0] for i in range(16)] == [second.read(i, 1)[0, 0, 0] for i in range(16)]
-
-    @pytest.mark.parametrize("name", ["ki_pictures/other", "ki_pictures:1.0.0", "ki_pictures/other:1.0.0"])
-    def test_a_set_can_be_named_with_its_configuration_and_version(self, tmp_path, name):
-        assert load(name, data_dir=str(tmp_path)).classes == ("cat", "dog")
-
-    def test_images_without_labels_are_not_tested_on(self, tmp_path):
-        # As the test split of imagenet2012, whose labels are all -1.
-        dataset = load("ki_unlabelled_test", data_dir=str(tmp_path), test_fraction=0.2)
-        assert all(split.labels.min() >= 0 for split in dataset.splits.values())
-        assert len(dataset.splits["test"]) == 4
-
-    def test_a_set_without_train_is_refused(self, tmp_path):
-        message = refusal("ki_test_only", data_dir=str(tmp_path))
-        assert "no split 'train'" in message
-        assert "test" in message
-
-    @pytest.mark.parametrize(("name", "features"), [("ki_numbers", ["x", "label"]), ("ki_pairs", ["image", "caption"])])
-    def test_a_set_without_images_or_without_classes_is_refused_and_not_prepared(self, tmp_path, name, features):
-        message = refusal(name, data_dir=str(tmp_path))
-        assert all(repr(feature) in message for feature in features)
-        assert not list(tmp_path.iterdir())
-
-    def test_a_set_of_texts_is_refused_before_it_is_downloaded(self, tmp_path):
-        assert "no image with one class" in refusal("imdb_reviews", data_dir=str(tmp_path))
-        assert not list(tmp_path.iterdir())
-
-    def test_a_set_whose_files_are_gone_from_their_server_is_refused(self, tmp_path, builders, monkeypatch):
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        handler = type("Gone", (http.server.BaseHTTPRequestHandler,), {"log_message": lambda *args: None})
-        handler.do_GET = lambda self: self.send_error(404)
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            threading.Thread(target=server.serve_forever).start()
-            try:
-                monkeypatch.setattr(builders["gone"], "url", f"http://127.0.0.1:{server.server_port}/images.zip")
-                message = refusal("ki_gone", data_dir=str(tmp_path))
-            finally:
-                server.shutdown()
-        assert "'ki_gone'" in message
-        assert str(tmp_path) in message
-        assert "404" in message
-
-    def test_a_known_set_without_a_network_is_refused_in_one_line(self, tmp_path, monkeypatch):
-        # Every connection goes to a closed port of this machine; urllib3's waits between its ten attempts are left out.
-        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-            monkeypatch.setenv(name, "http://127.0.0.1:9")
-        monkeypatch.setenv("no_proxy", "")
-        monkeypatch.setattr("urllib3.util.retry.Retry.get_backoff_time", lambda self: 0)
-        # A set of a single file: with several, the other attempts would go on after the test.
-        message = refusal("cifar10", data_dir=str(tmp_path))
-        assert "'cifar10' is not prepared" in message
-        assert "could not be downloaded" in message
-        assert str(tmp_path) in message
-
-    @pytest.mark.parametrize("name", ["fashon_mnist", "fashion_mnst:3.0.1", "fashon_mnist/x"])
-    def test_an_unknown_name_lists_the_nearest(self, name):
-        message = refusal(name)
-        assert repr(name) in message
-        assert "fashion_mnist" in message
-
-    def test_a_misspelt_packaged_set_is_suggested(self):
-        assert "elpv" in refusal("elvp").split("did you mean")[1]
 
 
 def test_two_folders_for_one_split_are_refused(tmp_path):

@@ -55,6 +55,28 @@ def decode(source: Source, channels: int, name: str | None = None) -> np.ndarray
         raise DataError(f"{printable(name)} cannot be decoded: {_reason(error)}") from None
 
 
+def encoded(source: Source, name: str) -> bytes:
+    """Return an image as the bytes of a file: those of the file unchanged, pixels as PNG.
+
+    Args:
+        source: As in `decode`.
+        name: What a message calls it.
+
+    Raises:
+        DataError: The file cannot be read; the message gives the reason.
+    """
+    if isinstance(source, bytes):
+        return source
+    try:
+        if isinstance(source, Path):
+            return source.read_bytes()
+    except (OSError, ValueError) as error:  # a path that holds a zero byte is a ValueError
+        raise DataError(f"{printable(name)} cannot be read: {_reason(error)}") from None
+    file = io.BytesIO()
+    opened(source).save(file, "PNG")
+    return file.getvalue()
+
+
 def is_plain_jpeg(source: Source, channels: int) -> bool:
     """Return whether a JPEG decoder without Pillow's care gives what `decode` gives: no turning, no CMYK, no mixing.
 

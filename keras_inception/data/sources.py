@@ -1,28 +1,31 @@
-"""What a user may name as data: a folder, a TFDS name, or one of the two sets that come with a package."""
+"""What a user may name as data: a folder, a manifest, shards, a TFDS name, or one of the two packaged sets."""
 
+import hashlib
+import importlib.metadata
 import importlib.resources
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_inception.config import DataConfig
+from keras_inception.data import manifest
 from keras_inception.data.dataset import (
-    SPLITS,
+    SPLIT_NAMES,
     TEST,
     TRAIN,
     VALIDATION,
+    Collection,
     ImageDataset,
     Split,
-    complete_splits,
+    check_classes,
+    check_fractions,
     file_split,
 )
-from keras_inception.data.decode import ENDINGS
-from keras_inception.errors import DataError, unknown
-
-# Folders above class folders that name a split.
-_SPLIT_FOLDERS = {"train": TRAIN, "validation": VALIDATION, "val": VALIDATION, "valid": VALIDATION, "test": TEST}
+from keras_inception.data.decode import ENDINGS, printable
+from keras_inception.data.shards import is_shards, read_shards
+from keras_inception.errors import DataError
 
 # ELPV in its file order, by blocks of 60 cells (a module has 60 or 72, and neighbours are of one module): chosen so
 # that every class stands in every split about as often as in the whole. 60 cells at every border are left out: a module
@@ -39,25 +42,40 @@ def load_dataset(config: DataConfig) -> ImageDataset:
     """Return the data set that `config.source` names, with all three splits.
 
     Raises:
-        DataError: There is no such folder or set, it holds no images or a single class, or it cannot be downloaded.
+        DataError: There is no such folder, file or set, it holds no images or a single class, or it cannot be
+            downloaded.
     """
-    source = config.source
-    if not source:
-        raise DataError("no data given; give --data a folder of class folders, a TFDS name, 'elpv' or 'digits'")
-    if config.validation_fraction + config.test_fraction >= 1:
+    if not config.source:
         raise DataError(
-            f"data.validation_fraction {config.validation_fraction:g} and data.test_fraction {config.test_fraction:g} "
-            f"leave nothing for training; lower them"
+            "no data given; give --data a folder of class folders, a manifest (.csv or .jsonl), a folder of shards, "
+            "a TFDS name, 'elpv' or 'digits'"
         )
-    if source in _PACKAGED:
-        classes, splits = _PACKAGED[source]()
-    elif Path(source).exists() or source.startswith((".", "~", os.sep)) or source.endswith(os.sep):
-        classes, splits = _folder(Path(source))
-    else:
-        classes, splits = _tfds(source, config.data_dir)
-    if len(classes) > 1:
-        splits = complete_splits(splits, config.validation_fraction, config.test_fraction, config.split_seed)
-    return ImageDataset(source, classes, splits)
+    check_fractions(config.validation_fraction, config.test_fraction)
+    collection = _collection(config)
+    return collection.completed(config.source, config.validation_fraction, config.test_fraction, config.split_seed)
+
+
+def is_tfds(source: str) -> bool:
+    """Return whether a source is none but a TFDS name, for which TensorFlow is loaded."""
+    is_path = _path(source).exists() or source.startswith((".", "~", os.sep)) or source.endswith(os.sep)
+    return not (source in _PACKAGED or is_path or _path(source).suffix.lower() in manifest.ENDINGS)
+
+
+def _collection(config: DataConfig) -> Collection:
+    path = _path(config.source)
+    if config.source in _PACKAGED:
+        return _PACKAGED[config.source]()
+    if is_tfds(config.source):
+        from keras_inception.data.tfds_sets import read_tfds
+
+        return read_tfds(config.source, config.data_dir, tuple(_PACKAGED))
+    if path.suffix.lower() in manifest.ENDINGS and not path.is_dir():
+        return manifest.read_manifest(path)
+    return read_shards(path) if is_shards(path) else _class_folders(path)
+
+
+def _path(source: str) -> Path:
+    return Path(os.path.expanduser(source))
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -68,16 +86,17 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _folder(folder: Path) -> tuple[tuple[str, ...], dict[str, Split]]:
+def _class_folders(folder: Path) -> Collection:
     if not folder.exists():
         raise DataError(f"there is no folder {str(folder)!r}; give --data a folder that holds one folder per class")
     if not folder.is_dir():
-        raise DataError(f"{str(folder)!r} is a file; give --data a folder that holds one folder of images per class")
+        raise DataError(
+            f"{str(folder)!r} is a file; give --data a folder that holds one folder of images per class, or a manifest "
+            f"that ends in .csv or .jsonl"
+        )
     children = _subfolders(folder)
-    split_folders = {
-        _SPLIT_FOLDERS[child.name.lower()]: child for child in children if child.name.lower() in _SPLIT_FOLDERS
-    }
-    named = [child.name for child in children if child.name.lower() in _SPLIT_FOLDERS]
+    named = [child.name for child in children if child.name.lower() in SPLIT_NAMES]
+    split_folders = {SPLIT_NAMES[name.lower()]: folder / name for name in named}
     if len(named) > len(split_folders):
         raise DataError(f"{str(folder)!r} has two folders for one split among {', '.join(named)}; keep one")
     # A class may be called "train" too: then it holds images and no folders.
@@ -89,11 +108,9 @@ def _folder(folder: Path) -> tuple[tuple[str, ...], dict[str, Split]]:
             f"no images in class folders under {str(roots[TRAIN])!r}; it needs one folder per class with files ending "
             f"in {', '.join(sorted(ENDINGS))}"
         )
-    for name, files in found.items():
-        for label in files:
-            if label not in classes:
-                raise DataError(f"{name} has a class {label!r} that train lacks; train has {', '.join(classes)}")
-    return classes, {name: _file_split(files, classes) for name, files in found.items()}
+    check_classes({name: list(files) for name, files in found.items()})
+    splits = {name: _file_split(files, classes) for name, files in found.items()}
+    return Collection(classes, splits, {"kind": "folder", "place": str(folder.absolute())})
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -101,17 +118,22 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _class_files(root: Path) -> dict[str, list[Path]]:
-    files = {child.name: image_files(child) for child in _subfolders(root)}
-    return {name: paths for name, paths in files.items() if paths}
+    """Return the images of each class folder that has any; a class's name is the folder's on one line."""
+    files: dict[str, list[Path]] = {}
+    for child in _subfolders(root):
+        if paths := image_files(child):
+            files.setdefault(printable(child.name), []).extend(paths)
+    return files
 
 
 def _file_split(files: dict[str, list[Path]], classes: tuple[str, ...]) -> Split:
+    positions = {label: position for position, label in enumerate(classes)}
     paths = [path for members in files.values() for path in members]
-    labels = [classes.index(name) for name, members in files.items() for _ in members]
+    labels = [positions[name] for name, members in files.items() for _ in members]
     return file_split(paths, labels)
 
 
-def _elpv() -> tuple[tuple[str, ...], dict[str, Split]]:
+def _elpv() -> Collection:
     """Photographs of solar cells (github.com/zae-bayern/elpv-dataset), CC-BY-NC-SA-4.0."""
     try:
         folder = Path(str(importlib.resources.files("elpv_dataset"))) / "data"
@@ -119,7 +141,8 @@ def _elpv() -> tuple[tuple[str, ...], dict[str, Split]]:
         raise DataError(
             "the photographs of solar cells are not installed; run: pip install 'keras-inception[elpv]'"
         ) from None
-    lines = [line.split() for line in (folder / "labels.csv").read_text().splitlines()]
+    table = (folder / "labels.csv").read_bytes()
+    lines = [line.split() for line in table.decode().splitlines()]
     paths = [folder / path for path, _, _ in lines]
     states = ["defective" if float(probability) >= 0.5 else "functional" for _, probability, _ in lines]
     labels = [_ELPV_CLASSES.index(f"{crystal}-{state}") for (_, _, crystal), state in zip(lines, states, strict=True)]
@@ -128,10 +151,16 @@ def _elpv() -> tuple[tuple[str, ...], dict[str, Split]]:
         name: whole.take(np.concatenate([np.arange(*block) for block in blocks]))
         for name, blocks in _ELPV_BLOCKS.items()
     }
-    return _ELPV_CLASSES, splits
+    provenance = {
+        "kind": "package",
+        "place": str(folder),
+        "version": importlib.metadata.version("elpv-dataset"),
+        "sha256": hashlib.sha256(table).hexdigest(),
+    }
+    return Collection(_ELPV_CLASSES, splits, provenance)
 
 
-def _digits() -> tuple[tuple[str, ...], dict[str, Split]]:
+def _digits() -> Collection:
     """The 1,797 handwritten digits of scikit-learn, 8×8 px; the pipeline enlarges them."""
     from sklearn.datasets import load_digits
 
@@ -139,64 +168,13 @@ def _digits() -> tuple[tuple[str, ...], dict[str, Split]]:
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     names = [f"digits/{index}" for index in range(len(images))]
     split = Split(names, digits.target.astype(np.int32), lambda index: images[index])
-    return tuple(map(str, digits.target_names)), {TRAIN: split}
+    provenance = {
+        "kind": "package",
+        "place": str(importlib.resources.files("sklearn.datasets")),
+        "version": importlib.metadata.version("scikit-learn"),
+        "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
+    }
+    return Collection(tuple(map(str, digits.target_names)), {TRAIN: split}, provenance)
 
 
-_PACKAGED = {"digits": _digits, "elpv": _elpv}
-
-
-def _tfds(name: str, data_dir: str | None) -> tuple[tuple[str, ...], dict[str, Split]]:
-    import tensorflow_datasets as tfds
-
-    base = name.split("/")[0].split(":")[0]
-    known = [*tfds.list_builders(with_community_datasets=False), *_PACKAGED]
-    if base not in known:
-        raise DataError(f"there is no folder {name!r} here, and as a TFDS name: {unknown('data set', base, known)}")
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-        image_key, label_key = _supervised_keys(builder, tfds)
-        builder.download_and_prepare()
-    except DataError:
-        raise
-    except Exception as error:  # the network, the disk and the set's own code fail in ways of their own
-        raise DataError(
-            f"TFDS data set {name!r} is not prepared in {data_dir or '~/tensorflow_datasets'} and could not be "
-            f"downloaded: {' '.join(str(error).split())[:200]}"
-        ) from None
-    classes = tuple(builder.info.features[label_key].names)
-    splits = {}
-    for split in SPLITS:
-        if split in builder.info.splits:
-            part = _tfds_split(builder, split, image_key, label_key, tfds)
-            if len(part) and part.labels.min() >= 0:  # labels of a hidden test are -1
-                splits[split] = part
-    if TRAIN not in splits:
-        raise DataError(f"TFDS data set {name!r} has no split 'train'; it has {', '.join(builder.info.splits)}")
-    return classes, splits
-
-
-def _supervised_keys(builder: Any, tfds: Any) -> tuple[str, str]:
-    """Return the names of the image and of the class in the set's features."""
-    features = builder.info.features
-    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    labels = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
-    if not images or not labels:
-        raise DataError(f"TFDS data set {builder.name!r} has no image with one class; its features: {list(features)}")
-    supervised = builder.info.supervised_keys or ()
-    return (
-        next((key for key in supervised if key in images), images[0]),
-        next((key for key in supervised if key in labels), labels[0]),
-    )
-
-
-def _tfds_split(builder: Any, split: str, image_key: str, label_key: str, tfds: Any) -> Split:
-    """Keep the images as TFDS holds them, encoded, in memory: they can be read in any order."""
-    decoders = {image_key: tfds.decode.SkipDecoding()}
-    examples = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False).as_numpy_iterator()
-    pairs = [(example[image_key], int(example[label_key])) for example in examples]
-    names = [f"{builder.name}/{split}/{index}" for index in range(len(pairs))]
-    return Split(
-        names=names,
-        labels=np.asarray([label for _, label in pairs], dtype=np.int32),
-        source=lambda index: pairs[index][0],
-    )
+_PACKAGED: dict[str, Callable[[], Collection]] = {"digits": _digits, "elpv": _elpv}
