@@ -202,6 +202,7 @@ def test_a_misspelt_packaged_set_is_suggested():
 
 
 def test_a_set_is_written_to_shards_once(tmp_path, caplog):
+    caplog.set_level("INFO", logger="keras_inception")
     first = load("ki_pictures", data_dir=str(tmp_path))
     folder = tmp_path / "keras_inception" / "ki_pictures" / "plain" / "1.0.0"
     (said,) = [
@@ -264,6 +265,7 @@ def test_a_conversion_that_was_stopped_goes_on(tmp_path, monkeypatch):
 
 
 def test_damaged_shards_of_a_set_are_written_anew(tmp_path, caplog):
+    caplog.set_level("INFO", logger="keras_inception")
     expected = numbers(load("ki_pictures", data_dir=str(tmp_path)))
     folder = tmp_path / "keras_inception" / "ki_pictures" / "plain" / "1.0.0"
     before = content(folder)
