@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_inception.data.conversion import Example, Examples, write_shards
 from keras_inception.data.dataset import (
     SPLIT_NAMES,
     SPLITS,
@@ -18,7 +19,7 @@ from keras_inception.data.dataset import (
     file_split,
 )
 from keras_inception.data.decode import printable
-from keras_inception.data.shards import Example, Examples, read_shards, source_of, write_shards
+from keras_inception.data.shards import read_shards, source_of
 from keras_inception.errors import DataError, unknown
 
 _LOG = logging.getLogger(__name__)
