@@ -21,7 +21,7 @@ from PIL import Image
 
 from keras_inception.cli import main
 from keras_inception.config import DataConfig
-from keras_inception.data.conversion import convert
+from keras_inception.data import conversion
 from keras_inception.data.dataset import SPLITS, ImageDataset, Split
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DataError
@@ -60,7 +60,7 @@ def photos(tmp_path_factory):
 def undisturbed(photos, tmp_path_factory):
     """The photos in shards of 20 kB; tests must not change them."""
     folder = tmp_path_factory.mktemp("undisturbed") / "shards"
-    convert(load(photos), folder, shard_bytes=20_000)
+    conversion.convert(load(photos), folder, shard_bytes=20_000)
     return folder
 
 
@@ -151,7 +151,7 @@ def test_pixels_become_png_and_groups_stay(tmp_path):
     images = [np.full(shapes[index % 3], index, np.uint8) for index in range(30)]
     groups = [f"burst {index % 10}" for index in range(30)]
     before = ImageDataset.from_arrays(images, [index % 2 for index in range(30)], groups=groups)
-    convert(before, tmp_path / "out")
+    conversion.convert(before, tmp_path / "out")
     after = load(tmp_path / "out")
     for name in SPLITS:
         assert list(after.splits[name].groups) == list(before.splits[name].groups)
@@ -175,7 +175,7 @@ def dirty(root):
 
 def test_broken_images_stay_and_unreadable_ones_are_listed(tmp_path):
     source = dirty(tmp_path / "in")
-    written = convert(load(source), tmp_path / "out")
+    written = conversion.convert(load(source), tmp_path / "out")
     left_out = sorted(line for shard in written for line in shard.left_out)
     assert left_out == [
         f"{source}/a/folder.png cannot be read: it is a folder",
@@ -197,11 +197,11 @@ def test_names_that_are_no_utf_8(tmp_path):
         for number in range(10):
             Image.new("L", (8, 8), number).save(Path(os.fsdecode(folder)) / f"{number}\udcfe.png")
     output = tmp_path / "out\udcff"
-    convert(load(tmp_path / "in"), output)
+    conversion.convert(load(tmp_path / "in"), output)
     dataset = load(output)
     assert dataset.classes == ("a", "b\\udcff")
     assert dataset.splits["train"].read(0, 3).shape == (8, 8, 3)
-    assert [shard.records for shard in convert(load(tmp_path / "in"), output)] == [12, 4, 4]
+    assert [shard.records for shard in conversion.convert(load(tmp_path / "in"), output)] == [12, 4, 4]
 
 
 # Runs the command line, and kills itself at the n-th file that takes its place or is brought to the disk.
@@ -295,7 +295,7 @@ def test_an_unfinished_folder_is_refused_as_a_source(photos, copy, tmp_path):
 
 
 def convert(source, folder, shard_bytes=20_000, **options):
-    return convert(load(source), folder, shard_bytes=shard_bytes, **options)
+    return conversion.convert(load(source), folder, shard_bytes=shard_bytes, **options)
 
 
 def test_a_finished_one_is_left_as_it_is(photos, copy, undisturbed):
@@ -509,7 +509,7 @@ def test_the_command_line_says_what_it_wrote_and_what_it_left_out(tmp_path, caps
 def test_an_empty_image_stays_one(tmp_path):
     split = Split(["x"] * 4, np.asarray([0, 1, 0, 1], np.int32), lambda index: b"")
     dataset = ImageDataset("n", ("a", "b"), dict.fromkeys(SPLITS, split))
-    convert(dataset, tmp_path / "out")
+    conversion.convert(dataset, tmp_path / "out")
     assert [load(tmp_path / "out").splits["test"].source(index) for index in range(4)] == [b""] * 4
 
 
