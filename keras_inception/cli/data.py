@@ -1,20 +1,80 @@
 """data: what is in a collection, what the network sees of it, and a copy that is read fast."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import console, fields, flag, load_tensorflow
+from keras_inception.cli.screen import console, fields, flag, load_tensorflow, print_json, reading
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from keras_inception.report.page import Table
+
+# Rows of a table that a terminal shows.
+_TABLE_ROWS = 40
 
 
-def check(source: Positional[str]) -> None:
-    """To be written.
+def check(
+    source: Positional[str],
+    output: Annotated[Path | None, flag("FOLDER", "check- and the source's name, here")] = None,
+    data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
+    json: Annotated[bool, FlagCreatePairsOff] = False,
+) -> None:
+    """Tell what is in a collection: broken files, duplicates, leaks between splits, sizes, colours, imbalance.
+
+    Reads every image once. A folder with a page, JSON, histograms and a contact sheet for each class is written.
+
+    Example: keras-inception data check photos/
 
     Args:
         source: As in train --data.
+        output: Folder of the report; an old report there is replaced.
+        data_dir: Where TFDS keeps its sets.
+        json: Print JSON in place of tables.
     """
-    raise NotImplementedError
+    from keras_inception.config import DataConfig
+    from keras_inception.data.check import check_dataset
+    from keras_inception.data.sources import is_tfds, load_dataset
+    from keras_inception.report.collection import check_output, report_name, summary, tables, write_report
+
+    folder = output or Path(report_name(source))
+    check_output(folder, source)
+    if is_tfds(source):
+        load_tensorflow()
+    screen = console()
+    dataset = load_dataset(DataConfig(source=source, data_dir=data_dir))
+    with reading(screen) as on_images:
+        found = check_dataset(dataset, on_images)
+    write_report(found, folder)
+    if json:
+        print_json(found.to_json())
+        return
+    for table in tables(found):
+        _print_table(screen, table, folder)
+    screen.print(f"{summary(found)}\n\nThe report stands in {folder / 'check.html'}", highlight=False, markup=False)
+
+
+def _print_table(screen: "Console", table: "Table", folder: Path) -> None:
+    """Print a table of a page; of a long one the beginning."""
+    import rich.table
+    from rich.text import Text
+
+    from keras_inception.report.page import cell
+
+    screen.print(Text(table.caption, "bold"))
+    shown = rich.table.Table()
+    for column, value in zip(table.columns, table.rows[0], strict=True):
+        shown.add_column(Text(column), justify="left" if isinstance(value, str) else "right", overflow="fold")
+    for row in table.rows[:_TABLE_ROWS]:
+        shown.add_row(*(Text(cell(value)) for value in row))
+    screen.print(shown)
+    if len(table.rows) > _TABLE_ROWS:
+        screen.print(
+            f"… {len(table.rows) - _TABLE_ROWS:,} more rows in {folder / 'check.json'}", highlight=False, markup=False
+        )
+    screen.print()
 
 
 def preview(
@@ -100,7 +160,7 @@ def convert(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from keras_inception.config import DataConfig
-    from keras_inception.data import shards
+    from keras_inception.data import conversion
     from keras_inception.data.decode import printable
     from keras_inception.data.sources import is_tfds, load_dataset
 
@@ -111,7 +171,7 @@ def convert(
     columns = (TextColumn("writing images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as display:
         task = display.add_task("")
-        written = shards.convert(
+        written = conversion.convert(
             dataset,
             output,
             shard_bytes=shard_size_mb * 1_000_000,

@@ -97,4 +97,6 @@ def read_text(path: Path) -> str:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    # A file name that is no UTF-8 holds surrogates; their escapes read back as they were.
+    print(text.encode(errors="backslashreplace").decode())

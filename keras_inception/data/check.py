@@ -308,7 +308,7 @@ def _on_classes(check: Check) -> Iterator[str]:
         if empty := [label for label, count in counts.items() if not count]:
             use = "learned" if split == TRAIN else "measured"
             names = ", ".join(map(repr, empty[:5])) + ", …" * (len(empty) > 5)
-            yield f"no readable image in {split} of {counted(len(empty), 'class')}, not to be {use} so: {names}"
+            yield f"no readable image in {split} of {counted(len(empty), 'class')}, which cannot be {use}: {names}"
     if check.imbalance() >= 2:
         label, top1 = check.guess()
         yield (

@@ -51,7 +51,7 @@ class Split:
         return decode(self.source(index), channels, self.names[index])
 
     def digest(self, index: int) -> str:
-        """Return a hash of the content of the image at `index`; of its name where that cannot be read."""
+        """Return a hash of the content of the image at `index`; of its file's name where that cannot be read."""
         if self.digests is not None:
             return self.digests[index]
         try:
@@ -60,7 +60,7 @@ class Split:
                 with open(source, "rb") as file:
                     return hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError):  # a path that holds a zero byte is a ValueError, as is a DataError
-            source = os.fsencode(self.names[index])
+            source = os.fsencode(os.path.basename(self.names[index]))
         if isinstance(source, np.ndarray):
             return hashlib.sha256(repr(source.shape).encode() + source.tobytes()).hexdigest()
         return hashlib.sha256(source).hexdigest()
