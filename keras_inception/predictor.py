@@ -21,7 +21,7 @@ class Predictor:
     Args:
         kind: "keras", "saved_model" or "tflite".
         probabilities: From float32 `(batch, height, width, channels)` in the model's range to float32
-            `(batch, classes)`.
+            `(batch, classes)`, or `(batch, outputs, classes)` of `open_heads`.
     """
 
     kind: str
@@ -41,13 +41,53 @@ def open_run(path: str | Path) -> Predictor:
     return keras_predictor(run_model(RunFolder(Path(path))))
 
 
+def open_heads(path: str | Path) -> tuple[tuple[str, ...], Predictor]:
+    """Open the best model of a run with its auxiliary heads, in float32.
+
+    Returns:
+        The names of the outputs, "main" first, and what answers with the probabilities of all of them, float32
+        `(batch, outputs, classes)`.
+
+    Raises:
+        RunError: As `open_run`, or the run has no auxiliary heads.
+    """
+    folder = RunFolder(Path(path))
+    heads = folder.architecture().auxiliary
+    if not folder.config().model.auxiliary or not heads:
+        raise RunError(f"{str(folder.path)!r} was trained without auxiliary heads; leave out --heads")
+    names = ("main", *(head.name for head in heads))
+    answers = _traced(run_model(folder, auxiliary=True))
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        of_heads = answers(images)
+        return np.stack([of_heads[name] for name in names], axis=1)
+
+    return names, Predictor("keras", probabilities)
+
+
 def keras_predictor(model: Any) -> Predictor:
     """Return a predictor of a Keras model with one output."""
-    return Predictor("keras", model.predict_on_batch)
+    answers = _traced(model)
+    return Predictor("keras", lambda images: answers(images).numpy())
 
 
-def run_model(folder: RunFolder) -> Any:
-    """Build the inference model of a run in float32 and give it the best weights; raises as `open_run`."""
+def _traced(model: Any) -> Callable[[np.ndarray], Any]:
+    """Return a function that is traced once for batches of all sizes; predict_on_batch is traced twice."""
+    import tensorflow as tf
+
+    return tf.function(
+        lambda images: model(images, training=False),
+        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
+    )
+
+
+def run_model(folder: RunFolder, *, auxiliary: bool = False) -> Any:
+    """Build the model of a run in float32 and give it the best weights; raises as `open_run`.
+
+    Args:
+        folder: The run.
+        auxiliary: Whether it has its auxiliary heads; without, it is the inference model.
+    """
     import keras
 
     from keras_inception.googlenet import GoogLeNet
@@ -62,6 +102,7 @@ def run_model(folder: RunFolder) -> Any:
             architecture=table,
             input_shape=(config.data.image_size, config.data.image_size, config.data.channels),
             classes=len(labels),
+            auxiliary=auxiliary,
             weights=folder.best_keras,
         )
     finally:

@@ -96,9 +96,8 @@ def test_metrics_are_logged_per_head_and_epoch(run):
 def test_evaluate_writes_figures_that_its_confusion_matrix_confirms(run, tmp_path, capsys):
     run = shutil.copytree(run, tmp_path / "run")
     assert main(["evaluate", str(run)]) == 0
-    result = json.loads((run / "evaluation.json").read_text())
-    confusion = json.loads((run / "confusion.json").read_text())
-    (a, b), (c, d) = confusion["matrix"]
+    result = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    (a, b), (c, d) = result["confusion"]
     assert a + b + c + d == result["images"] == 12
     assert result["top1"] == pytest.approx((a + d) / 12)
     assert result["top1"] > 0.8  # stripes are easy; chance gives a half
@@ -106,7 +105,7 @@ def test_evaluate_writes_figures_that_its_confusion_matrix_confirms(run, tmp_pat
     assert result["per_class"]["standing"]["precision"] == pytest.approx(d / (b + d))
     assert result["top5"] is None
     assert f"top-1 {result['top1']:.2%}" in capsys.readouterr().out
-    assert size(run / "confusion.png")[0] > 300
+    assert size(run / "evaluation" / "confusion.png")[0] > 300
 
 
 def test_predict_takes_files_folders_and_patterns(run, stripes, capsys):

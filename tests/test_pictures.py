@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_inception.report.pictures import draw_confusion, draw_curves
+from keras_inception.report.pictures import draw_confusion, draw_curves, draw_reliability
 
 HEADS = ("main", "aux1", "aux2")
 
@@ -96,6 +96,46 @@ def test_curves_are_drawn_for_the_heads_that_there_are(tmp_path, heads, count):
 def test_a_loss_that_is_no_number_is_no_obstacle(tmp_path):
     draw_curves(rows(2, value=lambda epoch: float("nan")), tmp_path / "curves.png", title="diverged")
     assert pixels(tmp_path / "curves.png").std() > 0
+
+
+def bins(*shares):
+    """Of every bin the share of right answers; None where it is empty."""
+    width = 1 / len(shares)
+    return [
+        {
+            "above": place * width,
+            "up_to": (place + 1) * width,
+            "images": 0 if share is None else 10,
+            "probability": None if share is None else (place + 0.5) * width,
+            "top1": share,
+        }
+        for place, share in enumerate(shares)
+    ]
+
+
+def reliability(tmp_path, *shares, title="title"):
+    path = tmp_path / "reliability.png"
+    draw_reliability(bins(*shares), path, title=title)
+    return pixels(path)
+
+
+def bars(picture):
+    """How many pixels of every column are of the bars' colour."""
+    colour = (np.asarray(matplotlib.colors.to_rgb("tab:blue")) * 255).round()
+    return (np.abs(picture - colour).max(axis=2) <= 1)[picture.shape[0] // 5 :].sum(axis=0)
+
+
+def test_the_bars_of_a_reliability_diagram_are_as_high_as_the_share_of_right_answers(tmp_path):
+    heights = bars(reliability(tmp_path, 0.2, None, 0.4, 0.8))
+    first, second, third, fourth = (np.median(part) for part in np.array_split(np.trim_zeros(heights), 4))
+    assert second == 0
+    assert third / first == pytest.approx(2, rel=0.15)
+    assert fourth / third == pytest.approx(2, rel=0.15)
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (None, None, 0.0), (None, 1.0)])
+def test_a_reliability_diagram_of_little_is_drawn(tmp_path, shares):
+    assert reliability(tmp_path, *shares, title="US$ $_{$").std() > 0
 
 
 def test_the_users_own_matplotlib_settings_stay(tmp_path):

@@ -8,16 +8,17 @@ import tyro
 
 from keras_inception.cli.analyze import table
 from keras_inception.cli.data import check, convert, preview
-from keras_inception.cli.runs import evaluate, export, predict, train
+from keras_inception.cli.runs import compare, evaluate, export, predict, train
 from keras_inception.errors import InceptionError
 
-_DESCRIPTION = """GoogLeNet on your own images: train, evaluate, predict, export, data, analyze.
+_DESCRIPTION = """GoogLeNet on your own images: train, evaluate, compare, predict, export, data, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
 app = tyro.extras.SubcommandApp()
 app.command(train)
 app.command(evaluate)
+app.command(compare)
 app.command(predict)
 app.command(export)
 
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("keras_inception").setLevel(logging.INFO)
     try:
         app.cli(prog="keras-inception", description=_DESCRIPTION, args=arguments)
     except InceptionError as error:

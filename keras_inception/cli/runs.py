@@ -1,13 +1,19 @@
 """train, evaluate, predict, export: what is done with runs."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from keras_inception.cli.screen import check_run, console, fields, flag, load_tensorflow, print_json, read_text, reading
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from keras_inception.evaluation.predictions import Prediction
 
 
 def train(
@@ -109,38 +115,109 @@ def train(
     )
 
 
-def evaluate(run: Positional[Path], split: Literal["test", "validation", "train"] = "test") -> None:
-    """Measure a run's best model: top-1, top-5, precision and recall per class, confusion matrix.
+def evaluate(
+    run: Positional[tuple[Path, ...]],
+    split: Literal["test", "validation", "train"] = "test",
+    crops: Literal[1, 10, 144] = 1,
+    heads: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    data: Annotated[Path | None, flag("FOLDER", "the run's own data")] = None,
+    reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
+    predictions: Literal["csv", "parquet"] = "csv",
+    output: Annotated[Path | None, flag("FOLDER", "evaluation in the run; several runs need one")] = None,
+) -> None:
+    """Measure a run's best model, or several as an ensemble; figures, pictures and answers stand in a folder.
 
-    Example: keras-inception evaluate runs/first
+    Example: keras-inception evaluate runs/first --crops 10
 
     Args:
-        run: Folder of the run.
+        run: Folder of a run; several are an ensemble, whose answers are averaged.
         split: The images to measure on.
+        crops: How many crops of each image, whose answers are averaged: the centre, or the 10 or 144 of publications.
+        heads: Measure the auxiliary heads too.
+        data: Measure on the images of this folder: in folders named by the run's classes, or without labels.
+        reject_below: An answer whose probability is lower counts as none of the classes.
+        predictions: What the answers are written as.
+        output: Folder for what is written; an evaluation that stands there is replaced.
     """
-    check_run(run)
+    if not run:
+        from keras_inception.errors import RunError
+
+        raise RunError("no run given; give the folder of a run")
+    for folder in run:
+        check_run(folder)
+    load_tensorflow()
+    from keras_inception.data.decode import printable
+    from keras_inception.evaluation.evaluate import evaluate as evaluate_runs, evaluation_folder
+
+    screen = console()
+    with reading(screen) as on_images, _answering(screen) as on_progress:
+        result = evaluate_runs(
+            run,
+            split,
+            crops=crops,
+            heads=heads,
+            data=data,
+            reject_below=reject_below,
+            predictions=predictions,
+            output=output,
+            on_images=on_images,
+            on_progress=on_progress,
+        )
+    _say_left_out(screen, result["broken_images"])
+    what = f"{result['images']:,} {split if data is None else printable(str(data))} images"
+    if result["per_class"] is None:
+        _print_answers(screen, result, what)
+    else:
+        _print_figures(screen, result, what)
+    if rejection := result["rejection"]:
+        right = "" if rejection.get("top1") is None else f", top-1 of the answered {rejection['top1']:.2%}"
+        _say(screen, f"answered with at least {rejection['below']:g}: {rejection['coverage']:.2%}{right}")
+    written = evaluation_folder(run, split, crops, data, output)
+    _say(screen, f"{result['images_per_second']:.1f} images/s; the evaluation stands in {printable(str(written))}")
+
+
+def compare(
+    run: Positional[tuple[Path, Path]],
+    split: Literal["test", "validation", "train"] = "test",
+    crops: Literal[1, 10, 144] = 1,
+) -> None:
+    """Compare two runs on the same images: which is right where, and whether that is more than chance (McNemar).
+
+    Example: keras-inception compare runs/first runs/second
+
+    Args:
+        run: Folders of two runs of the same data.
+        split: The images to compare on.
+        crops: As in evaluate.
+    """
+    for folder in run:
+        check_run(folder)
     load_tensorflow()
     from rich.table import Table
 
-    from keras_inception.evaluation.evaluate import evaluate as evaluate_run
+    from keras_inception.data.decode import printable
+    from keras_inception.evaluation.compare import compare as compare_runs
 
     screen = console()
-    with reading(screen) as on_images:
-        result = evaluate_run(run, split, on_images=on_images)
-    table = Table("class", "images", "precision", "recall")
+    with reading(screen) as on_images, _answering(screen) as on_progress:
+        result = compare_runs(*run, split, crops=crops, on_images=on_images, on_progress=on_progress)
+    table = Table("", "second right", "second wrong")
     for column in table.columns[1:]:
         column.justify = "right"
-    for label, row in result["per_class"].items():
-        table.add_row(label, f"{row['images']:,}", f"{row['precision']:.1%}", f"{row['recall']:.1%}")
+    table.add_row("first right", f"{result['both']:,}", f"{result['only_first']:,}")
+    table.add_row("first wrong", f"{result['only_second']:,}", f"{result['neither']:,}")
     screen.print(table)
-    top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.2%}"
-    screen.print(f"top-1 {result['top1']:.2%}{top5} of {result['images']:,} {split} images", highlight=False)
+    for name, folder, top1 in zip(("first", "second"), run, result["top1"], strict=True):
+        _say(screen, f"{name}: top-1 {top1:.2%} of {result['images']:,} {split} images, {printable(str(folder))}")
+    _say(screen, result["sentence"])
 
 
 def predict(
     run: Positional[Path],
     image: Positional[tuple[str, ...]],
     top: int = 5,
+    reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
+    output: Annotated[Path | None, flag("FILE", "the terminal")] = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Classify images with a run's best model.
@@ -151,29 +228,36 @@ def predict(
         run: Folder of the run.
         image: Files, folders or patterns.
         top: How many labels to give for each.
+        reject_below: An answer whose probability is lower counts as none of the classes.
+        output: Write a table (.csv, .parquet) or JSON (.json) in place of printing.
         json: Print JSON in place of a table.
     """
-    if not image:
-        from keras_inception.errors import DataError
+    from keras_inception.errors import DataError
 
+    if not image:
         raise DataError("no image given; give files, folders or patterns after the run")
     check_run(run)
+    if output is not None:
+        from keras_inception.evaluation.predictions import check_ending
+
+        check_ending(output)
     load_tensorflow()
+    from rich.console import Console
+
+    from keras_inception.data.decode import printable
     from keras_inception.evaluation.predict import predict as predict_images
+    from keras_inception.evaluation.predictions import as_json, write_predictions
 
-    predictions = predict_images(run, image, top)
-    if json:
-        print_json([{"image": p.image, "top": [{"label": n, "probability": v} for n, v in p.top]} for p in predictions])
-        return
-    from rich.table import Table
-
-    table = Table("image", "label", "probability")
-    table.columns[2].justify = "right"
-    for prediction in predictions:
-        for rank, (label, probability) in enumerate(prediction.top):
-            table.add_row("" if rank else prediction.image, label, f"{probability:.2%}")
-        table.add_section()
-    console().print(table)
+    broken: list[str] = []
+    predictions = predict_images(run, image, top, reject_below=reject_below, on_broken=broken.append)
+    if output is not None:
+        write_predictions(output, predictions)
+        _say(console(), f"wrote the answers for {len(predictions):,} images to {printable(str(output))}")
+    elif json:
+        print_json([as_json(prediction) for prediction in predictions])
+    else:
+        _print_predictions(console(), predictions)
+    _say_left_out(Console(stderr=True, soft_wrap=True), broken)
 
 
 def export(run: Positional[Path]) -> None:
@@ -210,3 +294,99 @@ def export(run: Positional[Path]) -> None:
         f"allowed: {result['tolerance']:g}",
         highlight=False,
     )
+
+
+@contextlib.contextmanager
+def _answering(screen: "Console") -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many images are answered, how many in a second and how long the rest takes."""
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("answering images"),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    display = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
+    task = display.add_task("", rate="", start=False)
+
+    def on_progress(done: int, total: int) -> None:
+        if not display.tasks[task].started:
+            display.start()
+            display.start_task(task)
+        speed = display.tasks[task].speed
+        display.update(task, completed=done, total=total, rate=f"{speed:.1f} images/s" if speed else "")
+
+    try:
+        yield on_progress
+    finally:
+        display.stop()
+
+
+def _say(screen: "Console", line: str) -> None:
+    screen.print(line, highlight=False, markup=False)
+
+
+def _say_left_out(screen: "Console", broken: Sequence[str]) -> None:
+    for line in broken:
+        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
+
+
+def _print_figures(screen: "Console", result: dict[str, Any], what: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("class", "images", "precision", "recall", "F1")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, row in result["per_class"].items():
+        shares = (f"{row[name]:.1%}" for name in ("precision", "recall", "f1"))
+        table.add_row(Text(label), f"{row['images']:,}", *shares)
+    screen.print(table)
+
+    def interval(name: str, form: str) -> str:
+        bounds = result["intervals"][name]
+        return "" if bounds is None else f" ({bounds[0]:{form}} to {bounds[1]:{form}})"
+
+    _say(screen, f"top-1 {result['top1']:.2%}{interval('top1', '.2%')} of {what}")
+    if result["top5"] is not None:
+        _say(screen, f"top-5 {result['top5']:.2%}{interval('top5', '.2%')}")
+    _say(screen, f"macro-F1 {result['macro_f1']:.2%}{interval('macro_f1', '.2%')}")
+    _say(screen, f"log loss {result['log_loss']:.4f}{interval('log_loss', '.4f')}")
+    _say(screen, f"expected calibration error {result['calibration']['ece']:.2%}")
+    if result["top1"] is not None and result["images"] > 1:
+        _say(screen, "in brackets: 95% bootstrap intervals over images")
+    for name, head in (result["heads"] or {}).items():
+        _say(screen, f"{name}: top-1 {head['top1']:.2%}, log loss {head['log_loss']:.4f}")
+
+
+def _print_answers(screen: "Console", result: dict[str, Any], what: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("answer", "images")
+    table.columns[1].justify = "right"
+    for label, count in result["answers"].items():
+        table.add_row(Text(label), f"{count:,}")
+    screen.print(table)
+    _say(screen, f"{what} without labels: no folder is named by one of the classes")
+
+
+def _print_predictions(screen: "Console", predictions: Sequence["Prediction"]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from keras_inception.data.decode import printable
+
+    table = Table("image", "label", "probability")
+    table.columns[2].justify = "right"
+    for prediction in predictions:
+        name = Text(printable(prediction.image))
+        if prediction.answer is None:
+            table.add_row(name, Text("none of these", style="italic"), "")
+            name = Text("")
+        for label, probability in prediction.top:
+            table.add_row(name, Text(label), f"{probability:.2%}")
+            name = Text("")
+        table.add_section()
+    screen.print(table)

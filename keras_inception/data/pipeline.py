@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from keras_inception.config import DataConfig
 from keras_inception.data import augment
-from keras_inception.data.crops import resized, test_crops
+from keras_inception.data.crops import network_side, resized, test_crops
 from keras_inception.data.dataset import Split
 from keras_inception.data.decode import is_plain_jpeg
 from keras_inception.data.sources import load_dataset
@@ -83,7 +83,7 @@ def read_images(
     Raises:
         DataError: No image can be decoded.
     """
-    _side(config)
+    network_side(config)
     reader = _Reader(split, config, whole)
     memory = _Memory(int(_MEMORY_SHARE * psutil.virtual_memory().available))
     examined = tf.data.Dataset.range(len(split)).map(reader.load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(8)
@@ -438,12 +438,6 @@ def _cut(pixels: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     return pixels[top : top + height, left : left + width]
 
 
-def _side(config: DataConfig) -> int:
-    if config.image_size is None:
-        raise DataError("data.image_size is not set; give the side of the input in pixels")
-    return config.image_size
-
-
 def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
     """Return an image as training sees it: in [0, 255] if its colours are yet to be distorted, else in the range of the
     network's input.
@@ -451,8 +445,8 @@ def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tenso
     if config.random_crop:
         box = augment.patch(numbers, images.shapes[index], config)
         patch = augment.flipped(images.window(index, box), numbers, config)
-        view = augment.resized_patch(patch, numbers, config, _side(config))
-        view = tf.ensure_shape(view, (_side(config), _side(config), config.channels))
+        view = augment.resized_patch(patch, numbers, config, network_side(config))
+        view = tf.ensure_shape(view, (network_side(config), network_side(config), config.channels))
     else:
         view = augment.flipped(_network_sized(images, index, config), numbers, config)
     return view if augment.distorts(config) else _scaled(view, config)
@@ -467,7 +461,7 @@ def _coloured(views: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfi
 
 def _network_sized(images: Images, index: tf.Tensor, config: DataConfig) -> tf.Tensor:
     """Return an image as evaluation sees it, uint8 `(size, size, channels)`."""
-    size = _side(config)
+    size = network_side(config)
     pixels = images.image(index)
     if not images.resized:
         pixels = resized(pixels, config)

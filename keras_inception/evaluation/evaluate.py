@@ -1,65 +1,236 @@
-"""Figures of a run over a split that it has not seen."""
+"""Figures of a run, or of several as an ensemble, over images that they have not seen."""
 
-from collections.abc import Callable
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from keras_inception.config import DataConfig
 from keras_inception.data.dataset import TEST
-from keras_inception.files import write_json
-from keras_inception.predictor import open_run
+from keras_inception.data.decode import printable
+from keras_inception.errors import DataError, RunError
+from keras_inception.evaluation.answers import answers_of_runs
+from keras_inception.evaluation.figures import FIGURES, figures, head_figures, rejection
+from keras_inception.evaluation.images import folder_split, same_classes, same_images
+from keras_inception.evaluation.predictions import check_below, likeliest, write_predictions
+from keras_inception.files import folder_written_beside, write_json
+from keras_inception.predictor import Predictor, open_heads, open_run
 from keras_inception.report import pictures
+from keras_inception.report.mistakes import Mistake, write_mistakes
 from keras_inception.run_folder import RunFolder
 
-_BATCH = 32
+if TYPE_CHECKING:
+    from keras_inception.data.crops import Crops
+    from keras_inception.data.pipeline import Images
+
+# Labels of each image in the predictions.
+_TOP = 5
+# Mistakes on the page.
+_SHOWN = 40
 
 
 def evaluate(
-    run: str | Path, split: str = TEST, *, on_images: Callable[[int, int], None] = lambda done, total: None
+    runs: str | Path | Sequence[str | Path],
+    split: str = TEST,
+    *,
+    crops: "Crops" = 1,
+    heads: bool = False,
+    data: str | Path | None = None,
+    reject_below: float | None = None,
+    predictions: Literal["csv", "parquet"] = "csv",
+    output: str | Path | None = None,
+    on_images: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Measure a run's best model on one of its splits, and write evaluation.json, confusion.json and confusion.png.
+    """Measure the best model of a run, or the mean of several, and write a folder about it.
+
+    The softmax is averaged over the crops of an image, then over runs. The folder holds evaluation.json (what is
+    returned), the predictions and, of labelled images, confusion.png, reliability.png and mistakes.html; it takes the
+    place of an earlier one when all is written.
 
     Args:
-        run: The run's folder; for another split than the test's, its name is added to the names of the files.
-        split: "test", "validation" or "train".
+        runs: The run's folder, or those of several that have the same classes and images; each sees them by its own
+            preprocessing.
+        split: "test", "validation" or "train"; without meaning where there is `data`.
+        crops: 1, 10 or 144 of each image, as in `data.crops.test_crops`.
+        heads: Measure the auxiliary heads too.
+        data: A folder of other images: in folders named by some of the classes, or without labels.
+        reject_below: An answer of a lower probability counts as none of the classes.
+        predictions: What the predictions are written as.
+        output: The folder; by default "evaluation" in the run's, with the split, data and crops in its name where they
+            are others. Several runs need it.
         on_images: Called while images are read, with their number and that of all.
+        on_progress: Called while images are answered, with their number and that of all; runs count apart.
 
     Returns:
-        Top-1, top-5 (where there are more than 5 classes), and precision, recall and number of images per class.
+        The figures of `figures.figures` (None without labels) and: `runs`, `split` and `data` (one of them None),
+        `crops`, `classes`, `images`, `heads` (name to top-1 and log loss, None unless asked for), `rejection` (None
+        unless asked for), `answers` (how often each class was answered), `broken_images`, `seconds` and
+        `images_per_second` (of the crops and answers of all runs; neither reading into memory nor building the models
+        is part of it).
 
     Raises:
-        RunError: There is no trained run.
-        DataError: Its data are gone, or have other classes now.
+        RunError: There is no trained run, runs differ in their classes, there are no heads, or `output` is needed or
+            holds something else.
+        DataError: The images are gone or not the same for all runs, or their classes are others now.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
+    folders = _folders(runs)
+    check_below(reject_below)
+    classes = same_classes(folders)
+    target = evaluation_folder(runs, split, crops, data, output)
+    _check_replaceable(target)
+    names, predictors = _predictors(folders, heads)
+    images, labelled = _images(folders, split, crops, data, on_images)
+    labels = images[0].labels if labelled else None
+    if heads and labels is None:
+        raise DataError("the images have no labels to measure the heads by; leave out --heads")
+    for folder, predictor in zip(folders, predictors, strict=True):
+        _trace(folder.config().data, predictor)
+    start = time.perf_counter()
+    answers = functools.reduce(np.add, answers_of_runs(folders, predictors, images, crops, on_progress)) / len(folders)
+    seconds = time.perf_counter() - start
 
-    from keras_inception.data.pipeline import evaluation_batches, read_split
-
-    folder = RunFolder(Path(run))
-    config, classes = folder.config(), folder.labels()
-    predictor = open_run(run)
-    images = read_split(config.data, classes, split, on_images)
-    batches = evaluation_batches(images, config.data, batch_size=_BATCH, outputs=())
-    probabilities = predictor.answers(inputs for inputs, _ in batches.as_numpy_iterator())
-    labels = images.labels
-
-    known = range(len(classes))
-    guesses = probabilities.argmax(axis=1)
-    matrix = confusion_matrix(labels, guesses, labels=known)
-    precision, recall, _, support = precision_recall_fscore_support(labels, guesses, labels=known, zero_division=0)
+    main = answers[:, 0] if heads else answers
+    counts = np.bincount(main.argmax(axis=1), minlength=len(classes)).tolist()
     result: dict[str, Any] = {
-        "split": split,
-        "images": len(labels),
-        "top1": float((guesses == labels).mean()),
-        "top5": float(top_k_accuracy_score(labels, probabilities, k=5, labels=known)) if len(classes) > 5 else None,
-        "per_class": {
-            name: {"precision": float(precision[i]), "recall": float(recall[i]), "images": int(support[i])}
-            for i, name in enumerate(classes)
-        },
-        "broken_images": list(images.broken),
+        "runs": [str(folder.path) for folder in folders],
+        "split": None if data else split,
+        "data": str(data) if data else None,
+        "crops": crops,
+        "classes": list(classes),
+        "images": len(main),
+        **(dict.fromkeys(FIGURES) if labels is None else figures(labels, main, classes)),
+        "heads": None,
+        "rejection": None if reject_below is None else rejection(labels, main, reject_below),
+        "answers": dict(zip(classes, counts, strict=True)),
+        "broken_images": list(images[0].broken),
+        "seconds": seconds,
+        "images_per_second": len(main) / seconds,
     }
-    suffix = "" if split == TEST else f"_{split}"
-    write_json(folder.path / f"confusion{suffix}.json", {"classes": classes, "matrix": matrix.tolist()})
-    title = f"{config.name}: top-1 {result['top1']:.1%} of {len(labels)} {split} images"
-    pictures.draw_confusion(matrix, classes, folder.path / f"confusion{suffix}.png", title=title)
-    write_json(folder.path / f"evaluation{suffix}.json", result)
+    if heads and labels is not None:
+        result["heads"] = {name: head_figures(labels, answers[:, place]) for place, name in enumerate(names)}
+    with folder_written_beside(target) as new:
+        table = likeliest(images[0].names, main, classes, _TOP, reject_below, labels)
+        write_predictions(new / f"predictions.{predictions}", table)
+        if labels is not None:
+            _draw(new, folders, images[0], main, result)
+        write_json(new / "evaluation.json", result)
     return result
+
+
+def evaluation_folder(
+    runs: str | Path | Sequence[str | Path],
+    split: str = TEST,
+    crops: int = 1,
+    data: str | Path | None = None,
+    output: str | Path | None = None,
+) -> Path:
+    """Return the folder that `evaluate` writes; raises RunError where several runs are given and no `output`."""
+    if output is not None:
+        return Path(output)
+    folders = _folders(runs)
+    if len(folders) > 1:
+        raise RunError("several runs have no folder in common; give --output a folder")
+    words = ["evaluation"]
+    if data is not None:
+        words += ["of", Path(data).resolve().name]
+    elif split != TEST:
+        words.append(split)
+    if crops > 1:
+        words.append(f"{crops}crops")
+    return folders[0].path / "_".join(words)
+
+
+def _folders(runs: str | Path | Sequence[str | Path]) -> list[RunFolder]:
+    return [RunFolder(Path(run)) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise RunError where the folder holds what is no evaluation: it would be lost."""
+    if target.is_dir() and any(target.iterdir()) and not (target / "evaluation.json").is_file():
+        raise RunError(f"{str(target)!r} holds something else than an evaluation; give --output another folder")
+    if target.exists() and not target.is_dir():
+        raise RunError(f"{str(target)!r} is a file; give --output a folder")
+
+
+def _predictors(folders: Sequence[RunFolder], heads: bool) -> tuple[tuple[str, ...], list[Predictor]]:
+    """Open the models; return the names of their outputs too."""
+    if not heads:
+        return ("main",), [open_run(folder.path) for folder in folders]
+    opened = [open_heads(folder.path) for folder in folders]
+    names = opened[0][0]
+    for folder, (others, _) in zip(folders, opened, strict=True):
+        if others != names:
+            raise RunError(f"{str(folder.path)!r} has the heads {', '.join(others)}, not {', '.join(names)}")
+    return names, [predictor for _, predictor in opened]
+
+
+def _images(
+    folders: Sequence[RunFolder],
+    split: str,
+    crops: int,
+    data: str | Path | None,
+    on_images: Callable[[int, int], None],
+) -> tuple[list["Images"], bool]:
+    """Read the images as every run wants them; return whether they are labelled too."""
+    from keras_inception.data.pipeline import read_images, read_split
+
+    classes = folders[0].labels()
+    if data is None:
+        read = functools.partial(read_split, classes=classes, split=split, on_progress=on_images, whole=crops > 1)
+        return same_images(folders, read), True
+    others, labelled = folder_split(Path(data), classes)
+    # Nobody promised that these are good: all that can be decoded are answered.
+    return same_images(
+        folders,
+        lambda config: read_images(others, replace(config, max_broken=1.0), on_images, whole=crops > 1),
+    ), labelled
+
+
+def _trace(config: DataConfig, predictor: Predictor) -> None:
+    """Let a model answer once: the first time it is traced, which is no part of its speed."""
+    from keras_inception.data.crops import network_side
+
+    side = network_side(config)
+    predictor.probabilities(np.zeros((1, side, side, config.channels), np.float32))
+
+
+def _draw(
+    folder: Path, runs: Sequence[RunFolder], images: "Images", probabilities: np.ndarray, result: dict[str, Any]
+) -> None:
+    """Write the pictures and the page of a labelled evaluation."""
+    names = " + ".join(run.config().name for run in runs)
+    what = f"{len(images):,} {result['split'] or printable(str(result['data']))} images"
+    seen = "1 crop" if result["crops"] == 1 else f"{result['crops']} crops each"
+    title = f"{names}: top-1 {result['top1']:.1%} of {what}"
+    matrix, calibration = np.asarray(result["confusion"]), result["calibration"]
+    pictures.draw_confusion(matrix, result["classes"], folder / "confusion.png", title=title)
+    pictures.draw_reliability(
+        calibration["bins"],
+        folder / "reliability.png",
+        title=f"{names}: ECE {calibration['ece']:.1%} of {what}",
+    )
+    guesses, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(guesses != images.labels)
+    worst = wrong[np.argsort(-confidences[wrong], kind="stable")][:_SHOWN]
+    write_mistakes(
+        folder / "mistakes.html",
+        title=f"Evaluation of {names}",
+        lead=f"{what}, {seen}: top-1 {result['top1']:.1%}.",
+        result=result,
+        mistakes=[
+            Mistake(
+                image=images.names[index],
+                pixels=images.image(index).numpy(),
+                truth=result["classes"][images.labels[index]],
+                answer=result["classes"][guesses[index]],
+                probability=float(confidences[index]),
+            )
+            for index in worst
+        ],
+        count=len(wrong),
+    )

@@ -2,78 +2,89 @@
 
 import glob
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_inception.data.decode import decode
 from keras_inception.errors import DataError
+from keras_inception.evaluation.answers import BATCH
+from keras_inception.evaluation.predictions import Prediction, check_below, likeliest
 from keras_inception.predictor import open_run
 from keras_inception.run_folder import RunFolder
 
-_BATCH = 32
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a run says of one image.
-
-    Args:
-        image: The file.
-        top: Labels with their probabilities, the likeliest first.
-    """
-
-    image: str
-    top: tuple[tuple[str, float], ...]
-
-
-def predict(run: str | Path, images: Sequence[str], top: int = 5) -> list[Prediction]:
+def predict(
+    run: str | Path,
+    images: Sequence[str],
+    top: int = 5,
+    *,
+    reject_below: float | None = None,
+    on_broken: Callable[[str], None] = lambda line: None,
+) -> list[Prediction]:
     """Classify image files with a run's best model.
 
     Args:
         run: The run's folder.
         images: Files, folders (with all images below) or glob patterns.
         top: How many labels to give for each, ≥ 1.
+        reject_below: An answer of a lower probability counts as none of the classes.
+        on_broken: Called with a line for each file found in a folder or by a pattern that cannot be decoded; it is
+            left out.
 
     Raises:
         RunError: There is no trained run.
-        DataError: An image is missing or cannot be decoded; `top` is below 1.
+        DataError: An image is missing, a file named itself cannot be decoded or no file can, `top` is below 1 or
+            `reject_below` is no probability.
     """
     from keras_inception.data.pipeline import network_input
-    from keras_inception.data.sources import image_files
 
     if top < 1:
         raise DataError(f"top is {top}; it takes a number ≥ 1")
+    check_below(reject_below)
     folder = RunFolder(Path(run))
-    config, classes = folder.config(), folder.labels()
-    paths = [path for word in images for path in _matching_files(word, image_files)]
-    inputs = (network_input(decode(path, config.data.channels), config.data) for path in paths)
-    rows = open_run(run).answers(map(np.stack, _batched(inputs)))
-    best = np.argsort(-rows, axis=1, kind="stable")[:, :top]
-    return [
-        Prediction(str(path), tuple((classes[i], float(row[i])) for i in order))
-        for path, row, order in zip(paths, rows, best, strict=True)
-    ]
+    config, classes = folder.config().data, folder.labels()
+    files = [file for word in images for file in _matching_files(word)]
+    predictor = open_run(run)
+    names: list[str] = []
+
+    def inputs() -> Iterator[np.ndarray]:
+        for path, named in files:
+            try:
+                pixels = decode(path, config.channels)
+            except DataError as error:
+                if named:
+                    raise
+                on_broken(str(error))
+                continue
+            names.append(str(path))
+            yield network_input(pixels, config)
+
+    rows = [predictor.probabilities(np.stack(batch)) for batch in _batched(inputs())]
+    if not rows:
+        raise DataError(f"none of {len(files)} images can be decoded; 'keras-inception data check' tells why")
+    return likeliest(names, np.concatenate(rows), classes, top, reject_below)
 
 
-def _batched(inputs: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    inputs = iter(inputs)
-    while batch := list(itertools.islice(inputs, _BATCH)):
+def _batched(inputs: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    while batch := list(itertools.islice(inputs, BATCH)):
         yield batch
 
 
-def _matching_files(word: str, image_files: Callable[[Path], list[Path]]) -> list[Path]:
+def _matching_files(word: str) -> list[tuple[Path, bool]]:
+    """Return the files that a word stands for, and whether each is named by it."""
+    from keras_inception.data.sources import image_files
+
     path = Path(word)
     if path.is_dir():
         found = image_files(path)
         if not found:
             raise DataError(f"there are no images in folder {word!r}")
-        return found
+        return [(file, False) for file in found]
     if path.exists():
-        return [path]
-    found = [Path(match) for match in sorted(glob.glob(word, recursive=True))]
-    if not found:
+        return [(path, True)]
+    matches = sorted(glob.glob(word, recursive=True))
+    if not matches:
         raise DataError(f"there is no image {word!r}; give a file, a folder or a pattern such as 'photos/*.jpg'")
-    return found
+    return [(Path(match), False) for match in matches]

@@ -1,8 +1,9 @@
 """Pictures of results: values in, PNG files out."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -66,6 +67,35 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, ti
         for row, column in np.ndindex(count, count):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour)
+    save(figure, path)
+
+
+def draw_reliability(bins: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Draw a reliability diagram: top-1 of the answers over their probability, and how many answers have it.
+
+    Args:
+        bins: As `calibration` of evaluation/figures.py gives them.
+        path: The PNG to write.
+        title: Written above.
+    """
+    figure = Figure(figsize=(5.2, 6), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    starts, widths = [one["above"] for one in bins], [one["up_to"] - one["above"] for one in bins]
+    heights = [one["top1"] or 0.0 for one in bins]
+    upper.bar(starts, heights, widths, align="edge", color="tab:blue", edgecolor="white", label="top-1")
+    filled = [one for one in bins if one["images"]]
+    points = [one["probability"] for one in filled], [one["top1"] for one in filled]
+    upper.plot(*points, "o", color="tab:orange", markersize=4, label="mean probability and top-1")
+    upper.plot([0, 1], [0, 1], "--", color="gray", label="calibrated")
+    upper.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
+    upper.legend(loc="upper left", fontsize=8)
+    lower.bar(starts, [one["images"] for one in bins], widths, align="edge", color="tab:gray", edgecolor="white")
+    lower.yaxis.get_major_locator().set_params(integer=True)
+    lower.set(xlabel="probability of the answer", ylabel="images")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
     save(figure, path)
 
 
