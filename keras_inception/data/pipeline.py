@@ -285,7 +285,7 @@ def crop_batches(images: Images, config: DataConfig, *, crops: int, batch_size: 
         return test_crops(images.image(index), config, crops), tf.repeat(index, crops)
 
     examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    batches = examples.unbatch().batch(batch_size)
+    batches = examples.rebatch(batch_size)
     return batches.map(lambda views, index: (_scaled(views, config), index)).prefetch(2)
 
 

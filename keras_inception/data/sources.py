@@ -29,9 +29,9 @@ from keras_inception.errors import DataError
 
 # ELPV in its file order, by blocks of 60 cells (a module has 60 or 72, and neighbours are of one module): chosen so
 # that every class stands in every split about as often as in the whole. 60 cells at every border are left out: a module
-# of 60 cannot stand on both sides, one of 72 could with 12 cells at most (where modules end is not recorded). Cells 2276
-# to 2347 or so are a second photograph of those 542 places before, which are in the validation: left out as well, with
-# some on either side (`data check` found them, by their perceptual hashes).
+# of 60 cannot stand on both sides, one of 72 could with 12 cells at most (where modules end is not recorded). Left out
+# too, with some on either side, are cells 2276 to 2347: second photographs of the cells 542 places before, which are in
+# the validation (`data check` found them, by their perceptual hashes).
 _ELPV_BLOCKS = {
     TRAIN: ((0, 780), (1260, 1560), (2100, 2260), (2360, 2624)),
     VALIDATION: ((1080, 1200), (1620, 1800)),
