@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import console, fields, flag, load_tensorflow, print_json, reading
+from keras_inception.cli.screen import console, counting, fields, flag, load_tensorflow, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,7 @@ def check(
         load_tensorflow()
     screen = console()
     dataset = load_dataset(DataConfig(source=source, data_dir=data_dir))
-    with reading(screen) as on_images:
+    with counting(screen, "reading images") as on_images:
         found = check_dataset(dataset, on_images)
     write_report(found, folder)
     if json:
@@ -157,8 +157,6 @@ def convert(
         data_dir: Where TFDS keeps its sets.
         overwrite: Replace what a conversion of another source, or into shards of another size, left in OUTPUT.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from keras_inception.config import DataConfig
     from keras_inception.data import conversion
     from keras_inception.data.decode import printable
@@ -168,15 +166,9 @@ def convert(
         load_tensorflow()
     dataset = load_dataset(DataConfig(source=source, data_dir=data_dir))
     screen = console()
-    columns = (TextColumn("writing images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as display:
-        task = display.add_task("")
+    with counting(screen, "writing images") as on_images:
         written = conversion.convert(
-            dataset,
-            output,
-            shard_bytes=shard_size_mb * 1_000_000,
-            overwrite=overwrite,
-            on_images=lambda done, total: display.update(task, completed=done, total=total),
+            dataset, output, shard_bytes=shard_size_mb * 1_000_000, overwrite=overwrite, on_images=on_images
         )
     for line in (line for shard in written for line in shard.left_out):
         screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)

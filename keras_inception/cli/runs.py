@@ -1,14 +1,23 @@
 """train, evaluate, predict, export: what is done with runs."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import check_run, console, fields, flag, load_tensorflow, print_json, read_text, reading
+from keras_inception.cli.screen import (
+    check_run,
+    console,
+    counting,
+    fields,
+    flag,
+    load_tensorflow,
+    print_json,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +112,7 @@ def train(
             resume=resume,
             overwrite=overwrite,
             callbacks=progress,
-            on_images=stack.enter_context(reading(screen)),
+            on_images=stack.enter_context(counting(screen, "reading images")),
         )
     for line in summary["broken_images"]:
         screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
@@ -150,7 +159,7 @@ def evaluate(
     from keras_inception.evaluation.evaluate import evaluate as evaluate_runs, evaluation_folder
 
     screen = console()
-    with reading(screen) as on_images, _answering(screen) as on_progress:
+    with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         result = evaluate_runs(
             run,
             split,
@@ -199,7 +208,7 @@ def compare(
     from keras_inception.evaluation.compare import compare as compare_runs
 
     screen = console()
-    with reading(screen) as on_images, _answering(screen) as on_progress:
+    with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         result = compare_runs(*run, split, crops=crops, on_images=on_images, on_progress=on_progress)
     table = Table("", "second right", "second wrong")
     for column in table.columns[1:]:
@@ -275,7 +284,7 @@ def export(run: Positional[Path]) -> None:
     from keras_inception.export import export as export_run
 
     screen = console()
-    with reading(screen) as on_images:
+    with counting(screen, "reading images") as on_images:
         result = export_run(run, on_images=on_images)
     table = Table("export", "MB", "largest difference", "same top-1")
     for column in table.columns[1:]:
@@ -294,33 +303,6 @@ def export(run: Positional[Path]) -> None:
         f"allowed: {result['tolerance']:g}",
         highlight=False,
     )
-
-
-@contextlib.contextmanager
-def _answering(screen: "Console") -> Iterator[Callable[[int, int], None]]:
-    """Show on a terminal how many images are answered, how many in a second and how long the rest takes."""
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("answering images"),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    display = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
-    task = display.add_task("", rate="", start=False)
-
-    def on_progress(done: int, total: int) -> None:
-        if not display.tasks[task].started:
-            display.start()
-            display.start_task(task)
-        speed = display.tasks[task].speed
-        display.update(task, completed=done, total=total, rate=f"{speed:.1f} images/s" if speed else "")
-
-    try:
-        yield on_progress
-    finally:
-        display.stop()
 
 
 def _say(screen: "Console", line: str) -> None:

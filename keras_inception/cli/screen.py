@@ -30,24 +30,33 @@ def console() -> "Console":
 
 
 @contextlib.contextmanager
-def reading(screen: "Console") -> Iterator[Callable[[int, int], None]]:
-    """Show how many images are read, on a terminal; the display goes when each split is done."""
+def counting(screen: "Console", what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on a terminal how many images are done, how many in a second and how long the rest takes.
+
+    The display goes when all are done, and comes again with the next that are counted.
+
+    Args:
+        screen: Where.
+        what: Is done, as in "reading images".
+    """
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("reading images"), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     display = Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
-    task = display.add_task("")
+    task = display.add_task("", rate="", start=False)
 
-    def on_images(done: int, total: int) -> None:
-        if done == 1:
+    def on_progress(done: int, total: int) -> None:
+        if not display.tasks[task].started:
             display.reset(task)
             display.start()
-        display.update(task, completed=done, total=total)
+        speed = display.tasks[task].speed
+        display.update(task, completed=done, total=total, rate=f"{speed:.1f} images/s" if speed else "")
         if done == total:
             display.stop()
+            display.reset(task, start=False)
 
     try:
-        yield on_images
+        yield on_progress
     finally:
         display.stop()
 
