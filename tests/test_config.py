@@ -15,6 +15,7 @@ from keras_inception.errors import ConfigError
 SHARES = st.floats(0, 0.999)
 POSITIVE = st.floats(1e-6, 1e6)
 # A valid value of every field.
+PARTS = st.floats(0, 1, exclude_min=True)
 VALUES = {
     "name": st.text(max_size=8),
     "data.source": st.text(max_size=8),
@@ -26,8 +27,15 @@ VALUES = {
     "data.crop_fraction": st.floats(0, 1, exclude_min=True),
     "data.flip_horizontal": st.booleans(),
     "data.flip_vertical": st.booleans(),
+    "data.random_crop": st.booleans(),
+    "data.crop_area": st.tuples(PARTS, PARTS).map(sorted).map(tuple),
+    "data.crop_aspect": st.tuples(POSITIVE, POSITIVE).map(sorted).map(tuple),
+    "data.interpolation": st.sampled_from(["area", "bilinear", "bicubic", "nearest", "random"]),
     "data.brightness": SHARES,
     "data.contrast": SHARES,
+    "data.saturation": SHARES,
+    "data.hue": st.floats(0, 0.5),
+    "data.max_broken": st.floats(0, 1),
     "data.validation_fraction": SHARES,
     "data.test_fraction": SHARES,
     "data.split_seed": st.integers(0, 2**32 - 1),

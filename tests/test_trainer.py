@@ -53,6 +53,7 @@ np.savez(weights, **{weight.path.replace("/", "."): weight.numpy() for weight in
 """
 
 
+@pytest.mark.slow
 def test_two_logical_cpus_give_what_one_device_gives(stripes, tmp_path):
     """Seven steps with batch normalisation, which is synchronised, weight decay, momentum and both heads."""
     for devices in ("cpu:1", "cpu:2"):

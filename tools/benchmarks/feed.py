@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 BATCH, SIZE, IMAGES, WORKERS = 32, 224, 1000, 2
-WARM_UP_BATCHES, SECONDS = 10, 5.0
+WARM_UP_BATCHES, SECONDS = 10, 3.0
 DISTORTION = {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}
 CROP_RESIZE = "decode + crop + resize alone"
 
