@@ -61,6 +61,16 @@ class DataConfig:
     contrast: Share = 0.0  # largest change; 0.2 is a factor of 0.8 to 1.2
     saturation: Share = 0.0  # as contrast, towards and away from grey
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # largest turn of the colour circle, as a share of it
+    # RandAugment (arXiv:1909.13719): how many of its operations an image goes through, and how far each goes; the paper
+    # has 2 and 9 for ResNet-50 on ImageNet.
+    randaugment: Annotated[int, Field(ge=0)] = 0
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    random_erasing: Share = 0.0  # probability of a random box of noise (arXiv:1708.04896); torchvision has 0.1
+    # Pairs of images are blended (mixup, arXiv:1710.09412) or a box of one is put into the other (CutMix,
+    # arXiv:1905.04899), labels with them: alpha of the Beta distribution of the shares; 0 is off. torchvision has 0.2
+    # and 1.0, each for half of the pairs, in trainings of 600 epochs.
+    mixup: Weight = 0.0
+    cutmix: Weight = 0.0
     max_broken: Annotated[float, Field(ge=0, le=1)] = (
         0.01  # largest share of the images for training and validation that may be undecodable
     )
@@ -79,6 +89,9 @@ class ModelConfig:
     dropout: Share | None = None  # in front of the classifier; None is what the table says (paper: 0.4)
     auxiliary_dropout: Share | None = None  # in the auxiliary heads; None is what the table says (paper: 0.7)
     auxiliary: bool = True  # whether the two auxiliary heads are trained with it
+    # A run's folder or a .keras file whose weights the network starts with; layers of another shape there, such as
+    # classifiers of other classes, start at random.
+    start_from: str | None = None
 
     def table(self) -> Architecture:
         """Return the architecture that these fields describe."""
@@ -90,18 +103,45 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainingConfig:
-    """How it is trained: SGD with momentum, a linear warm-up and a cosine to zero (arXiv:1608.03983)."""
+    """How it is trained. The values here are the recipe "modern"; the others, in RECIPES, say what differs."""
 
+    recipe: Literal["paper", "modern", "finetune"] = "modern"  # whose values hold where none were given
     epochs: Count = 30
-    batch_size: Count = 32  # images per step over all devices; BVLC's reproduction used 32
-    # Peak rate; None is 0.1 with batch normalisation (torchvision's reference) and 0.01 without (BVLC's reproduction).
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0  # from 0 to the peak rate
-    momentum: Share = 0.9  # arXiv:1409.4842, section 6
-    weight_decay: Annotated[float, Field(ge=0)] = 2e-4  # of kernels alone; BVLC's reproduction
+    batch_size: Count = 32  # images per step over all devices and workers; BVLC's reproduction used 32
+    accumulation: Count = 1  # parts that a batch is computed in, one after the other: less memory, same step
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    # Peak rate; None is reference_rate × batch_size / reference_batch (linear scaling, arXiv:1706.02677).
+    learning_rate: Positive | None = None
+    # None is the optimizer's: 0.1 for SGD (arXiv:1706.02677, torchvision), 0.00025 for AdamW (DeiT, arXiv:2012.12877).
+    reference_rate: Positive | None = None
+    reference_batch: Count = 256
+    schedule: Literal["cosine", "exponential"] = "cosine"  # to zero (arXiv:1608.03983); or by decay_factor
+    decay_factor: Part = 0.96  # of the exponential schedule: arXiv:1409.4842, section 6
+    decay_epochs: Positive = 8.0  # after each of which it falls: the same
+    warmup_epochs: Weight = 1.0  # from 0 to the peak rate (arXiv:1706.02677; its 5 of 90 epochs, for short trainings)
+    momentum: Share = 0.9  # of SGD: arXiv:1409.4842, section 6
+    nesterov: bool = True  # look-ahead momentum of SGD (arXiv:1812.01187)
+    # Of kernels alone. None is the optimizer's: 0.0002 for SGD (BVLC's reproduction), 0.05 for AdamW (DeiT).
+    weight_decay: Weight | None = None
+    clip_norm: Positive | None = None  # largest norm of all gradients together; None does not clip
+    label_smoothing: Share = 0.1  # arXiv:1512.00567, section 7
+    # Decay of the moving average of all weights that is evaluated and exported; 0 is the last weights themselves. It
+    # is warmed up as TensorFlow does, min(decay, (1 + step) / (10 + step)). 0.9999 is TF-Slim's for Inception.
+    average: Share = 0.9999
     loss_weights: tuple[Weight, Weight, Weight] = (1.0, 0.3, 0.3)  # main, aux1, aux2: arXiv:1409.4842, section 5
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    devices: str = "auto"  # "auto": all GPUs or the CPU; "gpu:0,1"; "cpu:2" for two logical CPUs
+    # The heads' weights stay, fall to zero along a line, or go to zero at once, after auxiliary_epochs; None is the end.
+    auxiliary_schedule: Literal["constant", "linear", "off"] = "constant"
+    auxiliary_epochs: Positive | None = None
+    # Of an image's loss; "balanced" is images / (classes · images of its class).
+    class_weights: Literal["none", "balanced"] = "none"
+    freeze_until: str | None = None  # rows up to this one keep their weights for freeze_epochs
+    freeze_epochs: Count = 5
+    body_rate: Part = 1.0  # learning rate of all but the classifiers, as a share of theirs
+    # auto is float32 on the CPU and older GPUs, and mixed_bfloat16 or mixed_float16 where a GPU has the units.
+    precision: Literal["auto", "float32", "mixed_float16", "mixed_bfloat16"] = "auto"
+    devices: str = "auto"  # "auto", "all": all GPUs or the CPU; "gpu:0,1"; "cpu:2" for two logical CPUs
+    steps_per_execution: Count = 1  # steps between two looks at what the run does; more are faster for tiny networks
+    deterministic: bool = False  # the same bits on every run, at some speed
     seed: Seed = 0  # of weights, order, augmentation and dropout
 
 
@@ -133,6 +173,17 @@ class RunConfig:
             raise ConfigError("a configuration must be a JSON object, such as the config.json of a run")
         return _validated(value)
 
+    @classmethod
+    def of_recipe(cls, name: str) -> "RunConfig":
+        """Return the configuration of a recipe: "paper", "modern" or "finetune".
+
+        Raises:
+            ConfigError: There is no such recipe.
+        """
+        if name not in RECIPES:
+            raise ConfigError(unknown("recipe", name, RECIPES))
+        return cls().override(RECIPES[name])
+
     def override(self, values: Mapping[str, Any]) -> "RunConfig":
         """Return this configuration with fields replaced, each named as "section.field".
 
@@ -159,6 +210,39 @@ class RunConfig:
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
+
+#: Rate, for reference_batch images a step, and weight decay of each optimizer where a recipe gives none.
+REFERENCE_RATES = {"sgd": 0.1, "adamw": 2.5e-4}
+WEIGHT_DECAYS = {"sgd": 2e-4, "adamw": 0.05}
+
+#: What each recipe changes.
+RECIPES: dict[str, dict[str, Any]] = {
+    # arXiv:1409.4842, section 6. What it leaves open: rate, batch and weight decay are BVLC's (bvlc_googlenet's quick
+    # solver); the distortion's strength and the decay of Polyak averaging are TF-Slim's for Inception.
+    "paper": {
+        "training.recipe": "paper",
+        "model.architecture": "googlenet",  # with local response normalisation and dropout 0.4 and 0.7
+        "data.interpolation": "random",
+        "data.brightness": 32 / 255,
+        "data.contrast": 0.5,
+        "data.saturation": 0.5,
+        "data.hue": 0.2,
+        "training.reference_rate": 0.01,
+        "training.reference_batch": 32,
+        "training.schedule": "exponential",
+        "training.warmup_epochs": 0.0,
+        "training.nesterov": False,
+        "training.label_smoothing": 0.0,
+    },
+    "modern": {"training.recipe": "modern"},
+    # Rates of Caffe's example finetune_flickr_style: 0.01 for the new classifier, a tenth for the body, batches of 50.
+    "finetune": {
+        "training.recipe": "finetune",
+        "training.reference_rate": 0.01,
+        "training.reference_batch": 50,
+        "training.body_rate": 0.1,
+    },
+}
 
 
 def _parsed(value: Any, kind: Any) -> Any:

@@ -30,6 +30,29 @@ class RunError(InceptionError, ValueError):
     """A run folder or an exported model is missing, exists already, or is incomplete."""
 
 
+class TrainingError(InceptionError):
+    """A training had to stop before its end: it can go on, or must begin again otherwise, as the message says."""
+
+    exit_status = 1
+
+
+class DivergedError(TrainingError):
+    """The loss or the weights are no longer numbers."""
+
+
+class StoppedError(TrainingError):
+    """A signal asked the training to stop; its state is saved.
+
+    Args:
+        message: What is saved and how to go on.
+        signal: Number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.exit_status = 128 + signal
+
+
 class ExportError(InceptionError):
     """A model could not be exported, or the export does not answer like the model it was made from."""
 

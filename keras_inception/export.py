@@ -58,8 +58,8 @@ def export(run: str | Path, *, on_images: Callable[[int, int], None] = lambda do
     model = run_model(folder)
     config = folder.config()
     images = read_split(config.data, folder.labels(), TEST, on_images, limit=_COMPARED)
-    batches = evaluation_batches(images, config.data, batch_size=_BATCH, outputs=())
-    inputs = [image for image, _ in batches.as_numpy_iterator()]
+    batches = evaluation_batches(images, config.data, batch_size=_BATCH, outputs=(), classes=1)
+    inputs = [image for image, *_ in batches.as_numpy_iterator()]
     expected = keras_predictor(model).answers(inputs)
 
     with folder_written_beside(folder.export) as new:

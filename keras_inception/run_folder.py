@@ -1,17 +1,30 @@
-"""The run folder: what stands where, and that a run there is not overwritten by accident."""
+"""The run folder: what stands where, who trains in it, and that a run there is not overwritten by accident."""
 
+import contextlib
 import csv
 import io
 import json
+import logging
+import os
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_inception.architecture import Architecture
 from keras_inception.config import RunConfig
 from keras_inception.errors import ConfigError, RunError
 from keras_inception.files import write_text, written_beside
+
+_LOG = logging.getLogger(__name__)
+
+# A look at the lock takes microseconds; a training that comes across one tries again for this long.
+_PATIENCE_SECONDS = 0.5
+
+#: What a run is doing: nothing was started, a process trains it, all epochs are done, or it can go on.
+State = Literal["empty", "running", "finished", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,18 @@ class RunFolder:
         return self.path / "last.keras"
 
     @property
+    def last_raw_keras(self) -> Path:
+        return self.path / "last_raw.keras"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def gradients_csv(self) -> Path:
+        return self.path / "gradients.csv"
+
+    @property
     def summary_json(self) -> Path:
         return self.path / "summary.json"
 
@@ -65,12 +90,57 @@ class RunFolder:
         return self.path / "curves.png"
 
     @property
+    def report_html(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
     @property
     def export(self) -> Path:
         return self.path / "export"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder, which is made, against other processes; the kernel lets go of it when this one is killed.
+
+        Raises:
+            RunError: Another process holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o666)  # Python closes it in processes that are started
+        except OSError as error:
+            raise RunError(
+                f"run folder {str(self.path)!r} cannot be written: {error.strerror}; give --run-dir another folder"
+            ) from None
+        try:
+            self._hold(handle)
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+            yield
+        finally:
+            os.close(handle)
+
+    def state(self) -> State:
+        """Return what the run is doing.
+
+        Raises:
+            ConfigError: Its configuration cannot be read; whether it is running can be told nevertheless.
+        """
+        if self._is_held():
+            return "running"
+        if not self.config_json.exists():
+            return "empty"
+        epochs = self.config().training.epochs
+        if self.summary_json.exists() and self.summary()["last"]["epoch"] >= epochs:
+            return "finished"
+        return "stopped"
 
     def check_new(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that would lose something.
@@ -83,7 +153,7 @@ class RunFolder:
             raise RunError("--resume goes on with a run and --overwrite deletes it; give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{str(self.path)!r} is a file; give --run-dir a folder")
-        filled = self.path.is_dir() and any(self.path.iterdir())
+        filled = self.path.is_dir() and any(child != self.lock for child in self.path.iterdir())
         if filled and not resume and not overwrite:
             raise RunError(f"run folder {str(self.path)!r} exists; give --resume to go on, or --overwrite to delete it")
         if filled and not self.config_json.exists():
@@ -100,11 +170,11 @@ class RunFolder:
         """Begin a new run: empty the folder and write what the run is."""
         self.path.mkdir(parents=True, exist_ok=True)
         # Not the folder itself: it may be a link, a mounted disk or the current folder. Nor config.json: it marks the
-        # folder as a run, also one that is killed now.
+        # folder as a run, also one that is killed now. Nor the lock: another process could hold one of the same name.
         for child in self.path.iterdir():
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
-            elif child != self.config_json:
+            elif child not in (self.config_json, self.lock):
                 child.unlink()
         write_text(self.config_json, config.to_json())
         write_text(self.architecture_json, architecture.to_json())
@@ -130,25 +200,53 @@ class RunFolder:
         """Read what the run was trained on: name, provenance, counts and fingerprint; raises RunError as `config`."""
         return json.loads(self._read(self.data_json))
 
+    def summary(self) -> dict[str, Any]:
+        """Read what came of the run; raises RunError as `config`."""
+        return json.loads(self._read(self.summary_json))
+
+    def environment(self) -> dict[str, Any]:
+        """Read what the run depended on beside its configuration; raises RunError as `config`."""
+        return json.loads(self._read(self.environment_json))
+
     def metrics(self) -> list[dict[str, float]]:
         """Read the metrics, a row per epoch; none where no epoch has ended."""
-        if not self.metrics_csv.exists():
-            return []
-        with open(self.metrics_csv, newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return _read_rows(self.metrics_csv)
 
     def write_metrics(self, rows: list[dict[str, float]]) -> None:
         """Write the metrics, a row per epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.metrics_csv, text.getvalue())
+        _write_rows(self.metrics_csv, rows)
+
+    def gradients(self) -> list[dict[str, float]]:
+        """Read the norms of the gradients, a row per epoch with a column per row of the architecture, as `metrics`."""
+        return _read_rows(self.gradients_csv)
+
+    def write_gradients(self, rows: list[dict[str, float]]) -> None:
+        """Write the norms of the gradients, a row per epoch: "epoch", then a column per row of the architecture."""
+        _write_rows(self.gradients_csv, rows)
 
     def save_model(self, model: Any, path: Path) -> None:
         """Save a Keras model to `path`, beside first."""
         with written_beside(path) as beside:
             model.save(beside)
+
+    def _hold(self, handle: int) -> None:
+        """Lock the open lock file, or raise RunError where another process has it for longer than a look."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _locked(handle, exclusive=True):
+            if time.monotonic() > deadline:
+                process = f"process {number}" if (number := self.lock.read_text()) else "another process"
+                raise RunError(f"run folder {str(self.path)!r} is being trained by {process}; wait for it, or stop it")
+            time.sleep(_PATIENCE_SECONDS / 10)
+
+    def _is_held(self) -> bool:
+        try:
+            handle = os.open(self.lock, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            return not _locked(handle, exclusive=False)
+        finally:
+            os.close(handle)
 
     def _read(self, path: Path) -> str:
         if not self.path.is_dir():
@@ -156,3 +254,31 @@ class RunFolder:
         if not path.exists():
             raise RunError(f"{str(self.path)!r} holds no run: {path.name} is missing")
         return path.read_text(encoding="utf-8")
+
+
+def _locked(handle: int, *, exclusive: bool) -> bool:
+    """Lock an open file where no other process has it; return whether that could be done."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some network file systems have no locks
+        _LOG.info("a run folder cannot be locked: %s", error)
+    return True
+
+
+def _read_rows(path: Path) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

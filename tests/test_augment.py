@@ -18,7 +18,7 @@ SIDES = st.integers(1, 3000)
 @functools.cache
 def drawn(count=2000, seed=7):
     """The random numbers of many examples: name to `(count, numbers)`."""
-    function = tf.function(lambda index: augment.draws(seed, tf.constant(0, tf.int64), index))
+    function = tf.function(lambda index: augment.draws(seed, tf.constant(0, tf.int64), index, DataConfig()))
     rows = tf.data.Dataset.range(count).map(function).batch(count)
     return {name: values.numpy() for name, values in next(iter(rows)).items()}
 
@@ -26,7 +26,7 @@ def drawn(count=2000, seed=7):
 @functools.cache
 def sampler(config):
     return tf.function(
-        lambda index, shape: augment.patch(augment.draws(7, tf.constant(0, tf.int64), index), shape, config),
+        lambda index, shape: augment.patch(augment.draws(7, tf.constant(0, tf.int64), index, config), shape, config),
         input_signature=[tf.TensorSpec((), tf.int64), tf.TensorSpec((2,), tf.int32)],
     )
 
@@ -52,7 +52,7 @@ def test_all_numbers_are_even_in_0_to_1_and_independent_of_each_other():
 
 def test_numbers_depend_on_seed_epoch_and_example_alone():
     def numbers(seed, epoch, index):
-        values = augment.draws(seed, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64))
+        values = augment.draws(seed, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64), DataConfig())
         return np.concatenate([value.numpy() for value in values.values()])
 
     base = numbers(1, 2, 3)

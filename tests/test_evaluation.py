@@ -136,7 +136,7 @@ def test_the_evaluation_of_a_run_is_its_models(measured):
     result = result_of(measured / "evaluation")
     config = RunFolder(measured).config().data
     images = read_split(config, ("lying", "standing"), "test")
-    ((inputs, _),) = evaluation_batches(images, config, batch_size=12, outputs=()).as_numpy_iterator()
+    ((inputs, *_),) = evaluation_batches(images, config, batch_size=12, outputs=(), classes=1).as_numpy_iterator()
     answers = open_run(measured).probabilities(inputs)
     assert result["top1"] == pytest.approx((answers.argmax(axis=1) == images.labels).mean())
     assert result["log_loss"] == pytest.approx(-np.log(answers[np.arange(12), images.labels]).mean(), abs=1e-5)

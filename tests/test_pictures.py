@@ -1,11 +1,13 @@
 """Pictures: that they are whole PNG files, show what they are given, and take every name a class may have."""
 
+import math
+
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_inception.report.pictures import draw_confusion, draw_curves, draw_reliability
+from keras_inception.report.pictures import draw_confusion, draw_curves, draw_over_epochs, draw_reliability
 
 HEADS = ("main", "aux1", "aux2")
 
@@ -142,3 +144,30 @@ def test_the_users_own_matplotlib_settings_stay(tmp_path):
     before = dict(matplotlib.rcParams)
     draw_curves(rows(), tmp_path / "curves.png", title="run")
     assert dict(matplotlib.rcParams) == before
+
+
+def over_epochs(tmp_path, rows, **more):
+    path = tmp_path / "epochs.png"
+    draw_over_epochs(rows, path, title="title", quantity="norm", **more)
+    return pixels(path)
+
+
+def heights_of(picture, share):
+    """The rows of the picture in which a column's colour stands, by its share of the colours."""
+    colour = (np.asarray(matplotlib.colormaps["viridis"](share)[:3]) * 255).round()
+    return np.flatnonzero((np.abs(picture - colour).max(axis=2) <= 1).any(axis=1))
+
+
+def test_equal_factors_are_equal_distances_on_a_logarithmic_axis(tmp_path):
+    rows = [{"epoch": epoch, "a": 0.01, "b": 0.1, "c": 1.0} for epoch in (1.0, 2.0)]
+    picture = over_epochs(tmp_path, rows, scale="log")[:, :700]  # without the legend
+    a, b, c = (np.median(heights_of(picture, share)) for share in (0, 0.475, 0.95))
+    assert a > b > c
+    assert a - b == pytest.approx(b - c, abs=3)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_values_that_a_logarithm_lacks_are_left_out(tmp_path, scale, value):
+    assert over_epochs(tmp_path, [{"epoch": 1.0, "a": value}, {"epoch": 2.0, "a": value}], scale=scale).std() > 0
+    assert over_epochs(tmp_path, [{"epoch": 1.0, "a": 1.0, "b": value}], scale=scale).std() > 0

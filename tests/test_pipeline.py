@@ -19,16 +19,14 @@ from keras_inception.data.decode import decode
 from keras_inception.data.pipeline import (
     check_broken,
     crop_batches,
-    evaluation_batches,
     evaluation_views,
     lost_image,
     network_input,
     read_images,
     read_split,
-    training_batches,
     training_views,
 )
-from keras_inception.errors import DataError
+from keras_inception.errors import ConfigError, DataError
 
 # With this range the network's input is the image itself.
 PLAIN = {"image_size": 4, "value_range": (0.0, 255.0)}
@@ -53,6 +51,19 @@ def numbered(count, size=4):
 @functools.cache
 def numbered_images(count, size=4):
     return read_images(split_of(numbered(count, size)), DataConfig(**PLAIN | {"image_size": size}))
+
+
+def training_batches(images, config, **options):
+    """Inputs and labels as numbers; weights and one-hot labels have tests of their own."""
+    return pipeline.training_batches(images, config, classes=9, **options).map(plain_labels)
+
+
+def evaluation_batches(images, config, **options):
+    return pipeline.evaluation_batches(images, config, classes=9, **options).map(plain_labels)
+
+
+def plain_labels(inputs, labels, weights):
+    return inputs, {name: tf.argmax(of_output, axis=-1, output_type=tf.int32) for name, of_output in labels.items()}
 
 
 def batches(images, steps, *, batch_size, seed=0, first_epoch=0, outputs=("main",), **config):
@@ -624,6 +635,117 @@ def test_workers_share_every_batch(workers):
         np.testing.assert_array_equal(np.concatenate([part[step][1]["main"] for part in parts]), labels["main"])
 
 
+MIXED = {"mixup": 0.4, "cutmix": 1.0, "randaugment": 2, "random_erasing": 0.5}
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (2, 1), (2, 2)])
+def test_a_batch_is_the_same_however_it_is_divided(workers, replicas):
+    """Also mixed, erased and with RandAugment: every device gets its part, in the order of the batch."""
+    images = numbered_images(13, size=8)
+    config = DataConfig(**PLAIN | SAMPLED | MIXED | {"random_crop": False, "image_size": 8})
+    options = {"batch_size": 8, "seed": 5, "outputs": ["main"], "first_step": 1, "classes": 3}
+    alone = list(pipeline.training_batches(images, config, **options).take(2).as_numpy_iterator())
+    parts = [
+        list(
+            pipeline.training_batches(images, config, worker=worker, workers=workers, replicas=replicas, **options)
+            .take(2 * replicas)
+            .as_numpy_iterator()
+        )
+        for worker in range(workers)
+    ]
+    for step, (inputs, labels, weights) in enumerate(alone):
+        together = [part for of_worker in parts for part in of_worker[step * replicas : (step + 1) * replicas]]
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in together]), inputs)
+        np.testing.assert_array_equal(np.concatenate([part[1]["main"] for part in together]), labels["main"])
+        np.testing.assert_array_equal(np.concatenate([part[2] for part in together]), weights)
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (2, 1), (2, 2)])
+def test_evaluation_is_the_same_however_it_is_divided(workers, replicas):
+    images = numbered_images(9)
+    options = {"batch_size": 8, "outputs": ["main"], "classes": 3, "remainder": "pad"}
+    alone = list(pipeline.evaluation_batches(images, DataConfig(**PLAIN), **options).as_numpy_iterator())
+    divided = [
+        list(
+            pipeline.evaluation_batches(
+                images, DataConfig(**PLAIN), worker=worker, workers=workers, replicas=replicas, **options
+            ).as_numpy_iterator()
+        )
+        for worker in range(workers)
+    ]
+    assert {len(of_worker) for of_worker in divided} == {2 * replicas}
+    for step, (inputs, labels, weights) in enumerate(alone):
+        together = [part for of_worker in divided for part in of_worker[step * replicas : (step + 1) * replicas]]
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in together]), inputs)
+        np.testing.assert_array_equal(np.concatenate([part[2] for part in together]), weights)
+        real = weights == 1
+        np.testing.assert_array_equal(
+            np.concatenate([part[1]["main"] for part in together])[real], labels["main"][real]
+        )
+
+
+def test_labels_are_one_hot_and_weights_one():
+    ((inputs, labels, weights),) = (
+        pipeline.training_batches(
+            numbered_images(6),
+            DataConfig(**PLAIN, random_crop=False),
+            batch_size=6,
+            seed=0,
+            outputs=["main"],
+            classes=4,
+        )
+        .take(1)
+        .as_numpy_iterator()
+    )
+    expected = np.eye(4, dtype=np.float32)[[int(image[0, 0, 2]) % 3 for image in inputs]]
+    np.testing.assert_array_equal(labels["main"], expected)
+    np.testing.assert_array_equal(weights, np.ones(6, np.float32))
+
+
+def test_weights_are_those_of_the_images_times_those_of_their_classes():
+    split = dataclasses.replace(split_of(numbered(6)), weights=np.arange(6, dtype=np.float32))
+    images = read_images(split, DataConfig(**PLAIN))
+    ((inputs, _, weights),) = (
+        pipeline.training_batches(
+            images,
+            DataConfig(**PLAIN, random_crop=False),
+            batch_size=6,
+            seed=0,
+            outputs=["main"],
+            classes=3,
+            class_weights=np.array([1, 10, 100], np.float32),
+        )
+        .take(1)
+        .as_numpy_iterator()
+    )
+    shown = np.array([int(image[0, 0, 2]) for image in inputs])
+    np.testing.assert_array_equal(weights, shown * 10.0 ** (shown % 3))
+
+
+def test_images_are_mixed_within_pairs_alone():
+    config = DataConfig(**PLAIN | {"random_crop": False, "flip_horizontal": False, "mixup": 1.0})
+    options = {"batch_size": 6, "seed": 3, "outputs": ["main"], "classes": 3}
+    images = numbered_images(6)
+    plain = dataclasses.replace(config, mixup=0.0)
+    for mixed_part, part in zip(
+        pipeline.training_batches(images, config, **options).take(3).as_numpy_iterator(),
+        pipeline.training_batches(images, plain, **options).take(3).as_numpy_iterator(),
+        strict=True,
+    ):
+        pairs, before = mixed_part[0].reshape(3, 2, 4, 4, 3), part[0].reshape(3, 2, 4, 4, 3)
+        np.testing.assert_allclose(pairs.mean(axis=1), before.mean(axis=1), atol=1e-4)
+        assert not np.allclose(pairs, before)
+        np.testing.assert_allclose(mixed_part[1]["main"].sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("division", [{"batch_size": 5}, {"batch_size": 6, "replicas": 2}])
+def test_what_cannot_be_paired_is_refused_with_what_can(division):
+    with pytest.raises(ConfigError, match="takes a multiple of"):
+        pipeline.training_batches(
+            numbered_images(6), DataConfig(**PLAIN, mixup=0.2), seed=0, outputs=["main"], classes=3, **division
+        )
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3])])
 def test_the_last_batch_is_kept_dropped_or_padded_as_asked(count, sizes):
     images = numbered_images(count)
@@ -635,7 +757,8 @@ def test_the_last_batch_is_kept_dropped_or_padded_as_asked(count, sizes):
     assert [len(inputs) for inputs, _ in shown("keep")] == sizes
     assert numbers(shown("keep")) == list(range(count))
     assert [len(inputs) for inputs, _ in shown("drop")] == [3, 3]
-    padded = shown("pad")
+    options = {"batch_size": 3, "outputs": ["main"], "remainder": "pad", "classes": 3}
+    padded = list(pipeline.evaluation_batches(images, DataConfig(**PLAIN), **options).as_numpy_iterator())
     assert {len(inputs) for inputs, _, _ in padded} == {3}
     weights = np.concatenate([weights for _, _, weights in padded])
     assert weights.sum() == count
@@ -743,7 +866,7 @@ def test_twenty_epochs_do_not_leak_memory(share, tmp_path):
         distortion = dict(brightness=0.1, contrast=0.4, saturation=0.4, hue=0.1)
         config = DataConfig(image_size=96, interpolation="random", **distortion)
         images = pipeline.read_images(file_split(paths, [0] * len(paths)), config, whole=True)
-        batches = pipeline.training_batches(images, config, batch_size=16, seed=0, outputs=["main"])
+        batches = pipeline.training_batches(images, config, batch_size=16, seed=0, outputs=["main"], classes=2)
         for step, _ in enumerate(batches.take(20 * 20 * 4), start=1):
             if step % 80 == 0:  # an epoch of 1,280 images
                 print(psutil.Process().memory_info().rss)

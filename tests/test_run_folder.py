@@ -1,14 +1,19 @@
-"""The run folder: it gives back what was written, and never deletes what is no run."""
+"""The run folder: it gives back what was written, is trained by one process alone, and never deletes what is no run."""
 
+import json
 import math
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from keras_inception.architecture import get_architecture
 from keras_inception.config import RunConfig
-from keras_inception.errors import RunError
+from keras_inception.errors import ConfigError, RunError
+from keras_inception.files import write_json
 from keras_inception.run_folder import RunFolder
 
 CONFIG = RunConfig().override({"name": "mine", "training.epochs": 2})
@@ -133,6 +138,7 @@ def test_a_run_that_was_killed_when_it_had_written_its_configuration_can_be_over
 def test_a_start_deletes_what_an_earlier_run_left(run):
     run.write_metrics([{"epoch": 1.0, "loss": 2.0}])
     run.tensorboard.mkdir()
+    run.checkpoints.mkdir()
     run.start(CONFIG, TABLE, ("x", "y"))
     assert run.metrics() == []
     assert sorted(file.name for file in run.path.iterdir()) == ["architecture.json", "config.json", "labels.txt"]
@@ -182,3 +188,122 @@ def test_a_missing_file_is_named(run, what, file):
 def test_a_file_in_place_of_the_folder_is_no_run(tmp_path):
     (tmp_path / "file").write_text("")
     assert "no run folder" in refusal(RunFolder(tmp_path / "file").config)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Who trains in it
+# ---------------------------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from keras_inception.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).claimed():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(folder):
+    """A process that trains in the folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder.path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_folder_is_trained_by_one_process_alone_until_it_is_killed(run, holder):
+    message = refusal(lambda: run.claimed().__enter__())
+    assert f"process {holder.pid}" in message
+    assert repr(str(run.path)) in message
+    assert run.state() == "running"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    assert run.state() == "stopped"
+    with run.claimed():
+        assert run.lock.read_text() == str(os.getpid())
+
+
+def test_a_claim_makes_the_folder_and_ends_with_an_error_too(folder):
+    def train():
+        with folder.claimed():
+            assert folder.state() == "running"
+            refusal(lambda: folder.claimed().__enter__())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert folder.state() == "empty"
+    folder.check_new(resume=False, overwrite=False)  # only the lock is left
+
+
+def test_a_start_keeps_the_claim(run):
+    with run.claimed():
+        inode = run.lock.stat().st_ino
+        run.start(CONFIG, TABLE, CLASSES)
+        assert run.lock.stat().st_ino == inode
+        refusal(lambda: run.claimed().__enter__())
+
+
+def test_processes_that_are_started_do_not_keep_the_claim(run):
+    code = "print('up', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with run.claimed():
+        child = subprocess.Popen([sys.executable, "-c", code], text=True, close_fds=False, **pipes)
+        assert child.stdout.readline() == "up\n"
+    assert run.state() == "stopped"
+    child.communicate("\n")
+
+
+def test_a_look_does_not_stop_a_training(run):
+    import fcntl
+
+    run.lock.touch()
+    with open(run.lock) as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        refusal(lambda: run.claimed().__enter__())
+    with run.claimed():
+        assert run.state() == "running"
+
+
+def test_a_file_or_a_locked_disk_is_refused_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    assert "cannot be written" in refusal(lambda: RunFolder(tmp_path / "file").claimed().__enter__())
+    assert (tmp_path / "file").read_text() == "mine"
+
+    def read_only(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert "Read-only file system" in refusal(lambda: RunFolder(tmp_path / "run").claimed().__enter__())
+
+
+def test_the_state_of_a_run_follows_its_files(folder):
+    assert folder.state() == "empty"
+    folder.start(CONFIG, TABLE, CLASSES)  # two epochs
+    assert folder.state() == "stopped"
+    write_json(folder.summary_json, {"last": {"epoch": 2.0}})
+    assert folder.state() == "finished"
+    longer = CONFIG.override({"training.epochs": 3})
+    folder.config_json.write_text(longer.to_json())
+    assert folder.state() == "stopped"
+    folder.config_json.write_text("{}x")
+    with pytest.raises(ConfigError):
+        folder.state()
+    with folder.claimed():
+        assert folder.state() == "running"
+
+
+def test_summary_environment_and_gradients_come_back(run):
+    write_json(run.summary_json, {"parameters": 3})
+    write_json(run.environment_json, {"python": "3.11"})
+    assert run.summary() == json.loads(run.summary_json.read_text()) == {"parameters": 3}
+    assert run.environment() == {"python": "3.11"}
+    assert run.gradients() == []
+    rows = [{"epoch": 1.0, "conv1": 0.125}, {"epoch": 2.0, "conv1": 1e-30}]
+    run.write_gradients(rows)
+    assert run.gradients() == rows
+    assert run.gradients_csv.read_text() == "epoch,conv1\n1.0,0.125\n2.0,1e-30\n"

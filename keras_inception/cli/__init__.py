@@ -6,17 +6,20 @@ import sys
 
 import tyro
 
+from keras_inception.cli import history
 from keras_inception.cli.analyze import table
 from keras_inception.cli.data import check, convert, preview
-from keras_inception.cli.runs import compare, evaluate, export, predict, train
+from keras_inception.cli.runs import compare, evaluate, export, predict
+from keras_inception.cli.training import train
 from keras_inception.errors import InceptionError
 
-_DESCRIPTION = """GoogLeNet on your own images: train, evaluate, compare, predict, export, data, analyze.
+_DESCRIPTION = """GoogLeNet on your own images: train, runs, evaluate, compare, predict, export, data, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
 app = tyro.extras.SubcommandApp()
 app.command(train)
+app.command(history.runs)
 app.command(evaluate)
 app.command(compare)
 app.command(predict)
@@ -42,7 +45,10 @@ app.command(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0, 2 for a user's error, 1 for an export that disagrees.
+    """Run the command line; return the exit status.
+
+    It is 0, 2 for a user's error, 1 for an export that disagrees or a training that cannot go on, and 128 and the
+    number of the signal that ended a training.
 
     Args:
         arguments: Words after the program's name; by default `sys.argv`'s.

@@ -1,127 +1,27 @@
-"""train, evaluate, predict, export: what is done with runs."""
+"""evaluate, compare, predict, export: what is done with runs."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional
 
 from keras_inception.cli.screen import (
     check_run,
     console,
     counting,
-    fields,
     flag,
     load_tensorflow,
     print_json,
-    read_text,
+    say,
+    say_left_out,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from keras_inception.evaluation.predictions import Prediction
-
-
-def train(
-    run_dir: Path,
-    data: Annotated[str | None, flag("SOURCE", "required without --config")] = None,
-    config: Annotated[Path | None, flag("FILE", "none")] = None,
-    epochs: Annotated[int | None, flag("INT", "30")] = None,
-    batch_size: Annotated[int | None, flag("INT", "32")] = None,
-    image_size: Annotated[int | None, flag("INT", "the architecture's: 224, or 32 for googlenet-small")] = None,
-    architecture: Annotated[str | None, flag("NAME", "googlenet-bn")] = None,
-    width: Annotated[float | None, flag("FLOAT", "1")] = None,
-    learning_rate: Annotated[float | None, flag("FLOAT", "0.1 with batch normalisation, 0.01 without")] = None,
-    precision: Annotated[str | None, flag("NAME", "float32")] = None,
-    devices: Annotated[str | None, flag("DEVICES", "auto")] = None,
-    seed: Annotated[int | None, flag("INT", "0")] = None,
-    name: Annotated[str | None, flag("NAME", "the folder's")] = None,
-    data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
-    max_broken: Annotated[float | None, flag("SHARE", "0.01")] = None,
-    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-) -> None:
-    """Train a network with its auxiliary heads; everything about the run stands in RUN_DIR afterwards.
-
-    Example: keras-inception train --data photos/ --run-dir runs/first --epochs 20 --image-size 224
-
-    Args:
-        run_dir: Folder of the run; it is made.
-        data: A folder of class folders (with or without train/validation/test above them), a manifest (.csv or .jsonl
-            with path, label and perhaps split and group), a folder of shards (data convert), a TFDS name such as
-            tf_flowers, "elpv" (photographs of solar cells; extra elpv) or "digits" (scikit-learn's).
-        config: Start from the config.json of an earlier run; other flags override it.
-        epochs: Passes over the training images.
-        batch_size: Images per step over all devices.
-        image_size: Side of the square input in px.
-        architecture: googlenet, googlenet-bn or googlenet-small.
-        width: Factor on every width.
-        learning_rate: Peak rate of the warm-up and cosine.
-        precision: float32, mixed_float16 or mixed_bfloat16.
-        devices: auto for all GPUs or the CPU, gpu:0,1 for some, cpu:2 for two logical CPUs.
-        seed: Of weights, order, augmentation and dropout.
-        name: Name of the run.
-        data_dir: Where TFDS keeps its sets.
-        max_broken: Largest share of the images that may be undecodable; they are left out and listed.
-        set: Any other field of the configuration, such as data.flip_vertical=true; may be given several times.
-        resume: Go on with the run in RUN_DIR after its last finished epoch.
-        overwrite: Delete the run in RUN_DIR first.
-    """
-    from keras_inception.config import RunConfig
-
-    given = {
-        "data.source": data,
-        "data.data_dir": data_dir,
-        "data.image_size": image_size,
-        "data.max_broken": max_broken,
-        "model.architecture": architecture,
-        "model.width": width,
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.learning_rate": learning_rate,
-        "training.precision": precision,
-        "training.devices": devices,
-        "training.seed": seed,
-        "name": name or (None if config else run_dir.resolve().name),
-    }
-    values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    values.update(fields(set))
-    start = RunConfig.from_json(read_text(config)) if config else RunConfig()
-    run_config = start.override(values)
-    run_config.model.table()  # an unknown architecture is refused before TensorFlow is loaded
-
-    load_tensorflow()
-    from keras_inception.training.progress import TrainingProgress
-    from keras_inception.training.trainer import train as train_run
-
-    screen = console()
-    with contextlib.ExitStack() as stack:
-
-        def progress(steps: int, batch_size: int, first_epoch: int) -> list[Any]:
-            display = TrainingProgress(screen, steps, batch_size, first_epoch)
-            stack.callback(display.close)
-            return [display]
-
-        summary = train_run(
-            run_config,
-            run_dir,
-            resume=resume,
-            overwrite=overwrite,
-            callbacks=progress,
-            on_images=stack.enter_context(counting(screen, "reading images")),
-        )
-    for line in summary["broken_images"]:
-        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
-    best = summary["best"]
-    screen.print(
-        f"best epoch {best['epoch']:.0f}: validation top-1 {best['val_main_top1']:.1%}; "
-        f"{summary['training_seconds']:.0f} s; the run stands in {run_dir}",
-        highlight=False,
-    )
 
 
 def evaluate(
@@ -172,7 +72,7 @@ def evaluate(
             on_images=on_images,
             on_progress=on_progress,
         )
-    _say_left_out(screen, result["broken_images"])
+    say_left_out(screen, result["broken_images"])
     what = f"{result['images']:,} {split if data is None else printable(str(data))} images"
     if result["per_class"] is None:
         _print_answers(screen, result, what)
@@ -180,9 +80,9 @@ def evaluate(
         _print_figures(screen, result, what)
     if rejection := result["rejection"]:
         right = "" if rejection.get("top1") is None else f", top-1 of the answered {rejection['top1']:.2%}"
-        _say(screen, f"answered with at least {rejection['below']:g}: {rejection['coverage']:.2%}{right}")
+        say(screen, f"answered with at least {rejection['below']:g}: {rejection['coverage']:.2%}{right}")
     written = evaluation_folder(run, split, crops, data, output)
-    _say(screen, f"{result['images_per_second']:.1f} images/s; the evaluation stands in {printable(str(written))}")
+    say(screen, f"{result['images_per_second']:.1f} images/s; the evaluation stands in {printable(str(written))}")
 
 
 def compare(
@@ -217,8 +117,8 @@ def compare(
     table.add_row("first wrong", f"{result['only_second']:,}", f"{result['neither']:,}")
     screen.print(table)
     for name, folder, top1 in zip(("first", "second"), run, result["top1"], strict=True):
-        _say(screen, f"{name}: top-1 {top1:.2%} of {result['images']:,} {split} images, {printable(str(folder))}")
-    _say(screen, result["sentence"])
+        say(screen, f"{name}: top-1 {top1:.2%} of {result['images']:,} {split} images, {printable(str(folder))}")
+    say(screen, result["sentence"])
 
 
 def predict(
@@ -261,12 +161,12 @@ def predict(
     predictions = predict_images(run, image, top, reject_below=reject_below, on_broken=broken.append)
     if output is not None:
         write_predictions(output, predictions)
-        _say(console(), f"wrote the answers for {len(predictions):,} images to {printable(str(output))}")
+        say(console(), f"wrote the answers for {len(predictions):,} images to {printable(str(output))}")
     elif json:
         print_json([as_json(prediction) for prediction in predictions])
     else:
         _print_predictions(console(), predictions)
-    _say_left_out(Console(stderr=True, soft_wrap=True), broken)
+    say_left_out(Console(stderr=True, soft_wrap=True), broken)
 
 
 def export(run: Positional[Path]) -> None:
@@ -305,15 +205,6 @@ def export(run: Positional[Path]) -> None:
     )
 
 
-def _say(screen: "Console", line: str) -> None:
-    screen.print(line, highlight=False, markup=False)
-
-
-def _say_left_out(screen: "Console", broken: Sequence[str]) -> None:
-    for line in broken:
-        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
-
-
 def _print_figures(screen: "Console", result: dict[str, Any], what: str) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -330,16 +221,16 @@ def _print_figures(screen: "Console", result: dict[str, Any], what: str) -> None
         bounds = result["intervals"][name]
         return "" if bounds is None else f" ({bounds[0]:{form}} to {bounds[1]:{form}})"
 
-    _say(screen, f"top-1 {result['top1']:.2%}{interval('top1', '.2%')} of {what}")
+    say(screen, f"top-1 {result['top1']:.2%}{interval('top1', '.2%')} of {what}")
     if result["top5"] is not None:
-        _say(screen, f"top-5 {result['top5']:.2%}{interval('top5', '.2%')}")
-    _say(screen, f"macro-F1 {result['macro_f1']:.2%}{interval('macro_f1', '.2%')}")
-    _say(screen, f"log loss {result['log_loss']:.4f}{interval('log_loss', '.4f')}")
-    _say(screen, f"expected calibration error {result['calibration']['ece']:.2%}")
+        say(screen, f"top-5 {result['top5']:.2%}{interval('top5', '.2%')}")
+    say(screen, f"macro-F1 {result['macro_f1']:.2%}{interval('macro_f1', '.2%')}")
+    say(screen, f"log loss {result['log_loss']:.4f}{interval('log_loss', '.4f')}")
+    say(screen, f"expected calibration error {result['calibration']['ece']:.2%}")
     if result["top1"] is not None and result["images"] > 1:
-        _say(screen, "in brackets: 95% bootstrap intervals over images")
+        say(screen, "in brackets: 95% bootstrap intervals over images")
     for name, head in (result["heads"] or {}).items():
-        _say(screen, f"{name}: top-1 {head['top1']:.2%}, log loss {head['log_loss']:.4f}")
+        say(screen, f"{name}: top-1 {head['top1']:.2%}, log loss {head['log_loss']:.4f}")
 
 
 def _print_answers(screen: "Console", result: dict[str, Any], what: str) -> None:
@@ -351,7 +242,7 @@ def _print_answers(screen: "Console", result: dict[str, Any], what: str) -> None
     for label, count in result["answers"].items():
         table.add_row(Text(label), f"{count:,}")
     screen.print(table)
-    _say(screen, f"{what} without labels: no folder is named by one of the classes")
+    say(screen, f"{what} without labels: no folder is named by one of the classes")
 
 
 def _print_predictions(screen: "Console", predictions: Sequence["Prediction"]) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,17 @@ def counting(screen: "Console", what: str) -> Iterator[Callable[[int, int], None
         yield on_progress
     finally:
         display.stop()
+
+
+def say(screen: "Console", line: str) -> None:
+    """Print a line as it is."""
+    screen.print(line, highlight=False, markup=False)
+
+
+def say_left_out(screen: "Console", broken: Sequence[str]) -> None:
+    """Print which images were left out, and why."""
+    for line in broken:
+        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
 
 
 def load_tensorflow() -> None:

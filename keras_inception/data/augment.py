@@ -9,6 +9,7 @@ import math
 import tensorflow as tf
 
 from keras_inception.config import DataConfig
+from keras_inception.data import mixing
 
 _DISTORTIONS = ("brightness", "contrast", "saturation", "hue")
 
@@ -28,20 +29,31 @@ _LAYOUT = {
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
-def draws(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
+def draws(seed: int, epoch: tf.Tensor, index: tf.Tensor, config: DataConfig) -> dict[str, tf.Tensor]:
     """Return all random numbers of one example in one epoch.
 
     Args:
         seed: Of the run.
         epoch: int64 scalar.
         index: int64 scalar: which example.
+        config: What is asked for beside the sampling of the paper.
 
     Returns:
-        A name for each kind of number to float32 in [0, 1), of shape `(count,)`.
+        A name for each kind of number to float32 in [0, 1), of shape `(count,)`; for mixing also "share", the scalar
+        share of itself that an image keeps, and for erasing "noise", a key, int32 `(2,)`.
     """
     key = tf.random.fold_in(tf.random.fold_in([seed, 0], epoch), index)
-    numbers = tf.split(tf.random.stateless_uniform([sum(_LAYOUT.values())], key), list(_LAYOUT.values()))
-    return dict(zip(_LAYOUT, numbers, strict=True))
+    numbers = _numbers(_LAYOUT, key)
+    # Keys of their own, so that what was there before does not change with what is asked for.
+    if config.randaugment:
+        numbers |= _numbers({"randaugment": 2 * config.randaugment}, tf.random.fold_in(key, 1))
+    if config.random_erasing:
+        numbers |= _numbers({"erasing": 5}, tf.random.fold_in(key, 2))
+        numbers["noise"] = tf.cast(tf.random.fold_in(key, 3), tf.int32)
+    if mixing.mixes(config):
+        numbers |= _numbers({"mixing": 4}, tf.random.fold_in(key, 4))
+        numbers["share"] = mixing.mixing_share(tf.random.fold_in(key, 5), numbers["mixing"][0], config)
+    return numbers
 
 
 def patch(numbers: dict[str, tf.Tensor], shape: tf.Tensor, config: DataConfig) -> tf.Tensor:
@@ -173,6 +185,11 @@ def _colour_map(mean: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConf
         offset = tf.linalg.matvec(chosen, offset) + added
         mean = tf.linalg.matvec(chosen, mean) + added
     return matrix, offset
+
+
+def _numbers(layout: dict[str, int], key: tf.Tensor) -> dict[str, tf.Tensor]:
+    numbers = tf.split(tf.random.stateless_uniform([sum(layout.values())], key), list(layout.values()))
+    return dict(zip(layout, numbers, strict=True))
 
 
 def _between(number: tf.Tensor, bounds: tuple[float, float]) -> tf.Tensor:

@@ -48,6 +48,7 @@ class Example:
         group: As of a `Split`.
         data: The bytes of its file; None where they cannot be read.
         reason: Why they cannot.
+        weight: How much it counts in training.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Example:
     group: str
     data: bytes | None
     reason: str = ""
+    weight: float = 1.0
 
 
 #: From a position in a split to its examples from there on, always in the same order.
@@ -179,10 +181,11 @@ def _examples(split: Split) -> Examples:
         for index in range(start, len(split)):
             name, label = split.names[index], int(split.labels[index])
             group = "" if split.groups is None else split.groups[index]
+            weight = 1.0 if split.weights is None else float(split.weights[index])
             try:
-                yield Example(name, label, group, encoded(split.source(index), name))
+                yield Example(name, label, group, encoded(split.source(index), name), weight=weight)
             except DataError as error:
-                yield Example(name, label, group, None, str(error))
+                yield Example(name, label, group, None, str(error), weight)
 
     return from_position
 
@@ -380,6 +383,7 @@ def _table(shard: Shard, rows: list[Example], digests: list[bytes]) -> Any:
         "name": pa.array([row.name.encode(errors="backslashreplace").decode() for row in rows], pa.string()),
         "label": pa.array([row.label for row in rows], pa.int32()),
         "group": pa.array([row.group for row in rows], pa.string()),
+        "weight": pa.array([row.weight for row in rows], pa.float32()),
         "sha256": pa.array(digests, pa.binary(32)),
     }
     return pa.table(columns).replace_schema_metadata({"shard": json.dumps(asdict(shard))})

@@ -34,6 +34,7 @@ class Split:
             group are never parted. "" where an image belongs to none.
         paths: The files, where every image is a file of its own.
         digests: What `digest` gives, where it is known without reading.
+        weights: float32 of shape `(images,)`, ≥ 0: how much each counts in training; None is 1 for each.
     """
 
     names: Sequence[str]
@@ -42,6 +43,7 @@ class Split:
     groups: Sequence[str] | None = None
     paths: Sequence[Path] | None = None
     digests: Sequence[str] | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,6 +76,7 @@ class Split:
             groups=None if self.groups is None else [self.groups[i] for i in positions],
             paths=None if self.paths is None else [self.paths[i] for i in positions],
             digests=None if self.digests is None else [self.digests[i] for i in positions],
+            weights=None if self.weights is None else self.weights[positions],
         )
 
     def spread(self, limit: int) -> "Split":
@@ -83,7 +86,12 @@ class Split:
         return self.take(np.linspace(0, len(self) - 1, limit).astype(int))
 
 
-def file_split(paths: Sequence[Path], labels: Sequence[int], groups: Sequence[str] | None = None) -> Split:
+def file_split(
+    paths: Sequence[Path],
+    labels: Sequence[int],
+    groups: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Split:
     """Return the split of image files, named by their paths."""
     return Split(
         names=[str(path) for path in paths],
@@ -91,6 +99,7 @@ def file_split(paths: Sequence[Path], labels: Sequence[int], groups: Sequence[st
         source=lambda index: paths[index],
         groups=groups,
         paths=paths,
+        weights=None if weights is None else np.asarray(weights, dtype=np.float32),
     )
 
 
@@ -123,6 +132,7 @@ class ImageDataset:
         name: str = "arrays",
         groups: Sequence[str] | None = None,
         splits: Sequence[str] | None = None,
+        weights: Sequence[float] | np.ndarray | None = None,
         validation_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
@@ -141,6 +151,7 @@ class ImageDataset:
             name: What the data set is called.
             groups: As of a `Split`.
             splits: Of every image "train", "validation" or "test".
+            weights: As of a `Split`.
             validation_fraction: Share of each class for validation, where `splits` has none.
             test_fraction: Share of each class for the test, where `splits` has none.
             seed: Which images they are.
@@ -151,13 +162,13 @@ class ImageDataset:
         """
         if not len(images):
             raise DataError(f"{name} has no images")
-        for what, values in (("labels", labels), ("groups", groups), ("splits", splits)):
+        for what, values in (("labels", labels), ("groups", groups), ("splits", splits), ("weights", weights)):
             if values is not None and len(values) != len(images):
                 raise DataError(f"there are {len(images)} images and {len(values)} {what}; give one for each image")
         _check_pixels(images)
         names, positions = _classes(labels, classes)
         whole = Split([f"{name}/{index}" for index in range(len(images))], positions, lambda i: images[i], groups)
-        whole = replace(whole, digests=_digests(whole))
+        whole = replace(whole, digests=_digests(whole), weights=_checked_weights(name, weights))
         parts = {TRAIN: whole} if splits is None else _parts(whole, splits)
         content = hashlib.sha256("".join(whole.digests or ()).encode()).hexdigest()
         collection = Collection(names, parts, {"kind": "arrays", "sha256": content})
@@ -200,6 +211,8 @@ class ImageDataset:
             sizes = [0] * len(split) if split.paths is None else [_size(path) for path in split.paths]
             for row in zip(split.names, split.labels.tolist(), sizes, strict=True):
                 digest.update(repr((name, *row)).encode())
+            if split.weights is not None:
+                digest.update(split.weights.tobytes())
         return digest.hexdigest()[:16]
 
 
@@ -395,6 +408,15 @@ def _classes(
         if not 0 <= label < count:
             raise DataError(f"there is a label {label}; labels of {count} classes are 0 to {count - 1}")
     return tuple(map(str, range(count)) if classes is None else classes), given.astype(np.int32)
+
+
+def _checked_weights(name: str, weights: Sequence[float] | np.ndarray | None) -> np.ndarray | None:
+    if weights is None:
+        return None
+    given = np.asarray(weights, dtype=np.float32)
+    for index in np.flatnonzero(~(np.isfinite(given) & (given >= 0)))[:1]:
+        raise DataError(f"{name} has the weight {given[index]:g} at position {index}; weights are numbers from 0 on")
+    return given
 
 
 def _parts(whole: Split, splits: Sequence[str]) -> dict[str, Split]:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +25,16 @@ class _Row:
     label: str
     split: str  # "" where the manifest has none
     group: str
+    weight: float | None
 
 
 def read_manifest(file: Path) -> Collection:
     """Return what a manifest lists.
 
     A CSV file has a header; of JSON lines, each is an object. The fields are `path` (from the manifest's folder, or
-    absolute), `label`, and optionally `split` (train, validation, val, valid or test) and `group`; others are passed
-    over. Whether the images exist is seen when they are read.
+    absolute), `label`, and optionally `split` (train, validation, val, valid or test), `group` and `weight` (how much
+    an image counts in training, a number from 0 on; 1 where it is empty); others are passed over. Whether the images
+    exist is seen when they are read.
 
     Args:
         file: Ends in .csv or .jsonl; UTF-8.
@@ -51,11 +54,13 @@ def read_manifest(file: Path) -> Collection:
     check_classes(labels)
     classes = {label: position for position, label in enumerate(labels[TRAIN])}
     grouped = any(row.group for row in rows)
+    weighted = any(row.weight is not None for row in rows)
     splits = {
         name: file_split(
             [row.path for row in part],
             [classes[row.label] for row in part],
             [row.group for row in part] if grouped else None,
+            [1.0 if row.weight is None else row.weight for row in part] if weighted else None,
         )
         for name, part in parts.items()
         if part
@@ -123,11 +128,11 @@ def _json_entries(file: Path, content: str) -> Iterator[tuple[int, Mapping[str, 
 
 
 def _row(file: Path, line: int, entry: Mapping[str, Any]) -> _Row:
-    fields = {column: entry.get(column) for column in ("path", "label", "split", "group")}
+    fields = {column: entry.get(column) for column in ("path", "label", "split", "group", "weight")}
     for column, value in fields.items():
         if value is not None and not isinstance(value, str):
             raise _refusal(file, line, f"{column} is {json.dumps(value)}; give text")
-    path, label, split, group = (value or "" for value in fields.values())
+    path, label, split, group, weight = (value or "" for value in fields.values())
     if not path:
         raise _refusal(file, line, "has an empty path")
     if not label.strip():
@@ -135,7 +140,20 @@ def _row(file: Path, line: int, entry: Mapping[str, Any]) -> _Row:
     if split.strip() and split.strip().lower() not in SPLIT_NAMES:
         raise _refusal(file, line, f"has an unknown split {split!r}; give {', '.join(SPLIT_NAMES)}")
     place = SPLIT_NAMES.get(split.strip().lower(), "")
-    return _Row(line, file.parent / path, printable(label.strip()), place, group.strip())
+    counts = _weight(file, line, weight.strip())
+    return _Row(line, file.parent / path, printable(label.strip()), place, group.strip(), counts)
+
+
+def _weight(file: Path, line: int, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight >= 0):
+        raise _refusal(file, line, f"has the weight {text!r}; give a number from 0 on, or nothing for 1")
+    return weight
 
 
 def _check_splits(file: Path, rows: list[_Row]) -> None:

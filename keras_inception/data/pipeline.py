@@ -22,8 +22,10 @@ from keras_inception.data import augment
 from keras_inception.data.crops import network_side, resized, test_crops
 from keras_inception.data.dataset import Split
 from keras_inception.data.decode import is_plain_jpeg
+from keras_inception.data.mixing import mixed, mixes
+from keras_inception.data.randaugment import erased, randaugmented
 from keras_inception.data.sources import load_dataset
-from keras_inception.errors import DataError
+from keras_inception.errors import ConfigError, DataError
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class Images:
     Args:
         names: What each is called in messages.
         labels: int32 of shape `(images,)`.
+        weights: float32 of shape `(images,)`: how much each counts in training.
         broken: A line for each image that could not be decoded and was left out.
         shapes: int32 tensor of shape `(images, 2)`: height and width.
         resized: Whether they are of the network's size; else of their own.
@@ -50,6 +53,7 @@ class Images:
 
     names: Sequence[str]
     labels: np.ndarray
+    weights: np.ndarray
     broken: Sequence[str]
     shapes: tf.Tensor
     resized: bool
@@ -108,6 +112,7 @@ def read_images(
     return Images(
         names=[split.names[index] for index in good],
         labels=split.labels[good],
+        weights=np.ones(len(good), np.float32) if split.weights is None else split.weights[good],
         broken=broken,
         shapes=sizes,
         resized=not whole,
@@ -174,40 +179,60 @@ def training_batches(
     batch_size: int,
     seed: int,
     outputs: Sequence[str],
+    classes: int,
+    class_weights: np.ndarray | None = None,
     first_step: int = 0,
     worker: int = 0,
     workers: int = 1,
+    replicas: int = 1,
 ) -> tf.data.Dataset:
     """Return endless shuffled and augmented batches; every epoch has `len(images) // batch_size` of them.
 
     Args:
         images: What `read_images` returned: whole ones if `config.random_crop`.
-        config: Patches, flips, distortions and range of values.
+        config: Patches, flips, distortions, erasing, mixing and range of values.
         batch_size: Images in a batch, over all workers.
         seed: Of order and augmentation.
         outputs: Names of the model's outputs; all get the same labels.
+        classes: How many there are.
+        class_weights: Float32 `(classes,)`, on top of the weights that images have; None is 1 for each.
         first_step: The step to begin with, counted from the beginning of training; what it shows does not depend on it.
         worker: Which of `workers` this is; each gets its part of every batch.
         workers: How many share a batch, a divisor of `batch_size`.
+        replicas: How many devices share this worker's part of a batch; they get theirs one after the other.
 
     Returns:
-        A dataset of `(float32 (batch, size, size, channels), {output: int32 (batch,)})`.
+        A dataset of images, labels and weights: `(float32 (part, size, size, channels), {output: float32 (part,
+        classes)}, float32 (part,))`, where a part is a device's, `batch_size // workers // replicas`.
+
+    Raises:
+        ConfigError: Images are mixed in pairs, and a part does not consist of pairs.
     """
     steps, share = len(images) // batch_size, batch_size // workers
+    part = share // replicas
+    if mixes(config) and part % 2:
+        raise ConfigError(
+            f"training.batch_size is {batch_size}: mixup and CutMix mix pairs, so it takes a multiple of "
+            f"{2 * workers * replicas}"
+        )
     labels = tf.constant(images.labels)
+    weights = tf.constant(_weights(images, class_weights))
 
-    def example(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    def example(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
         step, place = position // share, position % share
         epoch, place = step // steps, step % steps * batch_size + worker * share + place
         index = tf.random.experimental.index_shuffle(place, [seed, epoch], len(images) - 1)
-        numbers = augment.draws(seed, epoch, index)
-        return _training_view(images, index, numbers, config), labels[index], numbers
+        numbers = augment.draws(seed, epoch, index, config)
+        return _training_view(images, index, numbers, config), labels[index], weights[index], numbers
 
-    def finish(views: tf.Tensor, labels: tf.Tensor, numbers: dict) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        return _coloured(views, numbers, config), dict.fromkeys(outputs, labels)
+    def finish(views: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, numbers: dict) -> tuple:
+        views, labels = _coloured(views, numbers, config), tf.one_hot(labels, classes)
+        if mixes(config):
+            views, labels, weights = mixed(views, labels, weights, numbers["mixing"], numbers["share"], config)
+        return views, dict.fromkeys(outputs, labels), weights
 
     positions = tf.data.Dataset.range(first_step * share, np.iinfo(np.int64).max)
-    batches = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(share, drop_remainder=True)
+    batches = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(part, drop_remainder=True)
     return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -220,7 +245,7 @@ def training_views(images: Images, config: DataConfig, *, seed: int, epochs: int
 
     def view(position: tf.Tensor) -> tf.Tensor:
         index, epoch = position // epochs, position % epochs
-        numbers = augment.draws(seed, epoch, index)
+        numbers = augment.draws(seed, epoch, index, config)
         batch = {name: values[None] for name, values in numbers.items()}
         return _coloured(_training_view(images, index, numbers, config)[None], batch, config)[0]
 
@@ -236,33 +261,51 @@ def evaluation_views(images: Images, config: DataConfig) -> np.ndarray:
 
 
 def evaluation_batches(
-    images: Images, config: DataConfig, *, batch_size: int, outputs: Sequence[str], remainder: Remainder = "keep"
+    images: Images,
+    config: DataConfig,
+    *,
+    batch_size: int,
+    outputs: Sequence[str],
+    classes: int,
+    remainder: Remainder = "keep",
+    worker: int = 0,
+    workers: int = 1,
+    replicas: int = 1,
 ) -> tf.data.Dataset:
     """Return every image once, in order, without augmentation.
 
     Args:
         images: What `read_images` returned.
         config: Range of values.
-        batch_size: Images in a batch.
+        batch_size: Images in a batch, over all workers.
         outputs: Names of the model's outputs; all get the same labels.
+        classes: How many there are.
         remainder: The last batch may be smaller ("keep"), is left out ("drop"), or is filled up with black images
-            ("pad"), in which case every batch has a third part, float32 `(batch,)`: 1 for an image, 0 for filling.
+            ("pad").
+        worker: As for `training_batches`; workers and replicas need full batches.
+        workers: As for `training_batches`.
+        replicas: As for `training_batches`.
+
+    Returns:
+        As `training_batches`; weights are 1 for an image and 0 for filling.
     """
     labels = tf.constant(images.labels)
+    share = batch_size // workers
 
     def example(index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return _network_sized(images, index, config), labels[index], tf.ones(())
 
     def finish(pixels: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple:
-        parts = _scaled(pixels, config), dict.fromkeys(outputs, labels)
-        return (*parts, weights) if remainder == "pad" else parts
+        return _scaled(pixels, config), dict.fromkeys(outputs, tf.one_hot(labels, classes)), weights
 
     count = -(-len(images) // batch_size) * batch_size if remainder == "pad" else len(images)
-    examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
-    if count > len(images):
+    places = np.arange(count).reshape(-1, share)[worker::workers].ravel() if workers > 1 else np.arange(count)
+    mine = places[places < len(images)]
+    examples = tf.data.Dataset.from_tensor_slices(mine).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    if len(mine) < len(places):  # filling always comes last
         filling = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), examples.element_spec)
-        examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(count - len(images)))
-    batches = examples.batch(batch_size, drop_remainder=remainder != "keep")
+        examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(len(places) - len(mine)))
+    batches = examples.batch(share // replicas, drop_remainder=remainder != "keep")
     return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -438,6 +481,13 @@ def _cut(pixels: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     return pixels[top : top + height, left : left + width]
 
 
+def _weights(images: Images, class_weights: np.ndarray | None) -> np.ndarray:
+    """Return how much every image counts in training, float32 `(images,)`."""
+    if class_weights is None:
+        return images.weights
+    return (images.weights * class_weights[images.labels]).astype(np.float32)
+
+
 def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
     """Return an image as training sees it: in [0, 255] if its colours are yet to be distorted, else in the range of the
     network's input.
@@ -449,14 +499,16 @@ def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tenso
         view = tf.ensure_shape(view, (network_side(config), network_side(config), config.channels))
     else:
         view = augment.flipped(_network_sized(images, index, config), numbers, config)
+    if config.randaugment:
+        view = randaugmented(tf.cast(view, tf.float32), numbers["randaugment"], config)
     return view if augment.distorts(config) else _scaled(view, config)
 
 
 def _coloured(views: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
-    """Return a batch of views in the range of the network's input, distorted if `config` says so."""
-    if not augment.distorts(config):
-        return views
-    return augment.distorted(tf.cast(views, tf.float32), numbers, config)
+    """Return a batch of views in the range of the network's input, distorted and erased if `config` says so."""
+    if augment.distorts(config):
+        views = augment.distorted(tf.cast(views, tf.float32), numbers, config)
+    return erased(views, numbers["erasing"], numbers["noise"], config) if config.random_erasing else views
 
 
 def _network_sized(images: Images, index: tf.Tensor, config: DataConfig) -> tf.Tensor:

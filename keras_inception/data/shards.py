@@ -138,12 +138,15 @@ def _indexed_split(rows: Any, readers: Mapping[str, "_Reader"]) -> Split:
     of_split = [readers[file] for file in files.dictionary.to_pylist()]
     shard, record = files.indices.to_numpy(), rows["record"].to_numpy()
     groups = rows["group"].to_pylist()
+    # Shards of an earlier version have no weights.
+    weights = rows["weight"].to_numpy() if "weight" in rows.column_names else np.ones(len(rows), np.float32)
     return Split(
         names=rows["name"].to_pylist(),
         labels=rows["label"].to_numpy().astype(np.int32),
         source=lambda index: of_split[shard[index]].read(int(record[index])),
         groups=groups if any(groups) else None,
         digests=[digest.hex() for digest in rows["sha256"].to_pylist()],
+        weights=None if (weights == 1).all() else weights,
     )
 
 

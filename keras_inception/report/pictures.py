@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from keras_inception.files import written_beside
 
@@ -38,6 +39,42 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path, *, title: str) -> 
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
+    save(figure, path)
+
+
+def draw_over_epochs(
+    rows: Sequence[dict[str, float]],
+    path: Path,
+    *,
+    title: str,
+    quantity: str,
+    scale: Literal["linear", "log"] = "linear",
+) -> None:
+    """Draw every column but "epoch" over it, from the first in violet to the last in yellow.
+
+    Args:
+        rows: A row per epoch, with the same columns.
+        path: The PNG to write.
+        title: Written above.
+        quantity: What the columns are.
+        scale: Of its axis; on a logarithmic one, what is not above 0 is left out.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    axes = figure.subplots()
+    axes.set_yscale(scale)
+    columns = [name for name in rows[0] if name != "epoch"]
+    epochs = [row["epoch"] for row in rows]
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(columns)))
+    for name, colour in zip(columns, colours, strict=True):
+        values = np.asarray([row[name] for row in rows])
+        shown = values if scale == "linear" else np.where(values > 0, values, np.nan)
+        axes.plot(epochs, shown, color=colour, marker=".", label=name)
+    axes.set(xlabel="epoch", ylabel=quantity)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if len(columns) > 1:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     save(figure, path)
 
 

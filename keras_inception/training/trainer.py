@@ -1,43 +1,59 @@
 """The training of a run, from its configuration to the files in its folder."""
 
+import contextlib
 import dataclasses
+import errno
 import importlib.metadata
+import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_inception.config import RunConfig, TrainingConfig
-from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
-from keras_inception.data.pipeline import (
-    Images,
-    check_broken,
-    evaluation_batches,
-    lost_image,
-    read_images,
-    training_batches,
-)
+from keras_inception.config import RunConfig
+from keras_inception.data.dataset import VALIDATION, ImageDataset
+from keras_inception.data.pipeline import evaluation_batches, evaluation_views, lost_image
 from keras_inception.data.sources import load_dataset
-from keras_inception.errors import ConfigError, DataError, RunError
-from keras_inception.files import write_json
-from keras_inception.googlenet import MAIN, GoogLeNet, copy_weights, inference_model
+from keras_inception.errors import DataError, DivergedError, RunError, TrainingError
+from keras_inception.files import write_json, write_text
+from keras_inception.googlenet import inference_model
+from keras_inception.predictor import open_run
 from keras_inception.report import pictures
+from keras_inception.report.run import write_run_report
 from keras_inception.run_folder import RunFolder
-from keras_inception.training.devices import strategy
+from keras_inception.training.checkpoints import Checkpoints
+from keras_inception.training.devices import is_chief, strategy
+from keras_inception.training.history import History
+from keras_inception.training.keeper import Keeper, SaveEvery, StopInTest
+from keras_inception.training.memory import largest_batch, peak_memory
+from keras_inception.training.session import Training, resolved
+from keras_inception.training.tensorboard import TensorBoardLog
+from keras_inception.training.watch import Divergence
 
-# A head's loss as a metric over images. Keras's own figure of that loss is a mean over batches, wrong where the last
-# validation batch is smaller, and is not there at all with a single output; the metric takes its place in metrics.csv.
-_CROSS_ENTROPY = "cross_entropy"
+_LOG = logging.getLogger(__name__)
 
-#: What a caller may add: from steps per epoch, batch size and first epoch to Keras callbacks.
-CallbackFactory = Callable[[int, int, int], list[keras.callbacks.Callback]]
+#: What a caller may add: from steps per epoch, batch size and the first epoch and step to Keras callbacks.
+CallbackFactory = Callable[[int, int, int, int], list[keras.callbacks.Callback]]
 
 _PACKAGES = ("keras-inception", "tensorflow", "keras", "tensorflow-datasets", "numpy", "pillow", "ai-edge-litert")
+
+# Steps between two points of TensorBoard's curves, and images in its grids.
+_LOG_EVERY = 10
+_GRID = 36
+
+# What TensorFlow raises where another worker has gone.
+_LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 def train(
@@ -46,76 +62,182 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    save_every: str = "10m",
     dataset: ImageDataset | None = None,
-    callbacks: CallbackFactory = lambda steps, batch_size, first_epoch: [],
+    callbacks: CallbackFactory = lambda steps, batch_size, epoch, step: [],
     on_images: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Train a network and leave everything about it in `run_dir`.
 
+    With several workers, each calls this with the same arguments, and the chief alone reads and writes `run_dir`.
+    SIGTERM and SIGINT save the state and end the training, if this is called from the main thread.
+
     Args:
         config: What to train on what.
         run_dir: The run's folder; it is made.
-        resume: Go on from the last finished epoch of the run that is there; without one, begin.
+        resume: Go on from the last saved state of the run that is there; without one, begin.
         overwrite: Delete the run that is there.
+        save_every: How often the state is saved within an epoch: steps ("500") or time ("90s", "10m", "1h").
         dataset: What to train on, such as `ImageDataset.from_arrays`; by default what `config.data.source` names.
-        callbacks: Makes further Keras callbacks, such as a progress display.
+        callbacks: Makes further Keras callbacks, such as a progress display; `fit` is called once for every epoch.
         on_images: Called while images are read, with their number and that of all.
 
     Returns:
         The summary that is also written to summary.json.
 
     Raises:
-        ConfigError, DataError, DeviceError, ArchitectureError, RunError: As their messages say; nothing is written
-            then.
+        ConfigError, DataError, DeviceError, ArchitectureError, RunError: As their messages say; if it is before the
+            first step, nothing is written.
+        DivergedError: The loss is no number any more.
+        StoppedError: A signal came.
+        TrainingError: Memory is too small, or another worker is lost.
     """
     folder = RunFolder(Path(run_dir))
-    folder.check_new(resume=resume, overwrite=overwrite)
+    every = SaveEvery.parse(save_every)
     config = resolved(config)
-    dataset = dataset or load_dataset(config.data)
-    _check_batch(config.training.batch_size, len(dataset.splits[TRAIN]))
     devices = strategy(config.training.devices)
-    _check_replicas(config.training.batch_size, devices.num_replicas_in_sync)
-    with devices.scope():
-        model = build(config, len(dataset.classes))
+    chief = is_chief(devices)
+    if chief:
+        folder.check_new(resume=resume, overwrite=overwrite)
+        if resume and folder.config_json.exists():
+            _check_same_config(folder, config)
+            if folder.state() == "finished" and folder.config().training.epochs == config.training.epochs:
+                _LOG.info("%s has finished all its %s epochs; more --epochs go on", folder.path, config.training.epochs)
+                return folder.summary()
+    dataset = dataset or load_dataset(config.data)
+    if chief and resume and folder.config_json.exists():
+        _check_same_data(folder, dataset)
+    job = Training(config, dataset, devices, on_images)
+    with folder.claimed() if chief else contextlib.nullcontext():
+        return _train(job, folder, every, resume, callbacks)
 
-    resume = resume and folder.last_keras.exists()
-    if resume:
-        _check_same_run(folder, config, dataset)
 
-    images = {
-        TRAIN: read_images(dataset.splits[TRAIN], config.data, on_images, whole=config.data.random_crop),
-        VALIDATION: read_images(dataset.splits[VALIDATION], config.data, on_images),
+def dry_run(
+    config: RunConfig,
+    *,
+    dataset: ImageDataset | None = None,
+    steps: int = 5,
+    on_images: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Measure what a training will take, by a few steps of it; nothing is written.
+
+    Args:
+        config: As for `train`.
+        dataset: As for `train`.
+        steps: How many are timed, after two to warm up.
+        on_images: As for `train`.
+
+    Returns:
+        Steps per epoch, seconds per step (median) and per epoch (without validation), seconds in all, images per
+        second, the learning rate and precision that are used, parameters, and the most memory taken, in bytes.
+    """
+    config = resolved(config)
+    devices = strategy(config.training.devices)
+    job = Training(config, dataset or load_dataset(config.data), devices, on_images)
+    try:
+        seconds = float(np.median(job.measure(steps)))
+    except tf.errors.ResourceExhaustedError:
+        raise _out_of_memory(job) from None
+    return {
+        "images": {name: len(split) for name, split in job.images.items()},
+        "steps_per_epoch": job.steps,
+        "seconds_per_step": seconds,
+        "seconds_per_epoch": seconds * job.steps,
+        "seconds": seconds * job.steps * config.training.epochs,
+        "images_per_second": config.training.batch_size / seconds,
+        "learning_rate": config.training.learning_rate,
+        "precision": job.precision,
+        "replicas": devices.num_replicas_in_sync,
+        "parameters_in_training": job.model.count_params(),
+        "peak_memory": peak_memory(),
     }
-    check_broken(images.values(), config.data.max_broken)
-    _check_batch(config.training.batch_size, len(images[TRAIN]))
-    steps = len(images[TRAIN]) // config.training.batch_size
-    with devices.scope():
-        compile_model(model, config.training, steps, len(dataset.classes))
-        first_epoch = _restore(model, folder.last_keras, steps) if resume else 0
-    if not resume:
-        folder.start(config, config.model.table(), dataset.classes)
-        write_json(folder.data_json, description(dataset))
-    write_json(folder.environment_json, environment(devices.num_replicas_in_sync))
 
-    history = _History(folder, folder.metrics()[:first_epoch])
-    extra = callbacks(steps, config.training.batch_size, first_epoch)
-    begun = time.monotonic()
-    tensorboard = keras.callbacks.TensorBoard(folder.tensorboard, write_graph=False)
-    _fit(model, images, config, first_epoch, [history, tensorboard, *extra])
-    pictures.draw_curves(folder.metrics(), folder.curves_png, title=config.name)
+
+def _train(
+    job: Training, folder: RunFolder, every: SaveEvery, resume: bool, callbacks: CallbackFactory
+) -> dict[str, Any]:
+    config, model = job.config, job.model
+    chief = job.worker == 0
+    checkpoints = Checkpoints(folder.checkpoints, model)
+    restored = checkpoints.restore() if resume else None
+    notes, running = restored or ({"epoch": 0, "step": 0, "rows": [], "tensorboard": None, "seconds": 0.0}, None)
+    if restored is None and chief:
+        folder.start(config, config.model.table(), job.dataset.classes)
+        write_json(folder.data_json, description(job.dataset))
+    elif chief:
+        write_text(folder.config_json, config.to_json())  # more epochs
+    begun = time.monotonic() - notes["seconds"]
+
+    watching: list[keras.callbacks.Callback] = [Divergence(job.guessing_loss() * sum(config.training.loss_weights))]
+    history = History(job, folder, notes["rows"])
+    tensorboard = None
+    if chief:
+        write_json(folder.environment_json, environment(job))
+        tensorboard = TensorBoardLog(
+            folder.tensorboard, every=_LOG_EVERY, batch_size=config.training.batch_size, place=notes["tensorboard"]
+        )
+        watching += [
+            history,
+            tensorboard,
+            *callbacks(job.steps, config.training.batch_size, notes["epoch"], notes["step"]),
+        ]
+        if restored is None:
+            tensorboard.write_images("training", job.first_views()[:_GRID], 0)
+    _log_rate(config)
+
+    def remembered() -> dict[str, Any]:
+        return {
+            "rows": history.rows,
+            "tensorboard": tensorboard.place() if tensorboard else None,
+            "seconds": time.monotonic() - begun,
+        }
+
+    keeper = Keeper(checkpoints, every, job.steps, remembered)
+    together = keras.callbacks.CallbackList(
+        [*watching, keeper], add_history=True, model=model, epochs=config.training.epochs, steps=job.steps
+    )
+    with keeper.listening(), _explained(job, folder, keeper):
+        step = notes["step"]
+        for epoch in range(notes["epoch"], config.training.epochs):
+            keeper.begin_at(epoch, step, running)
+            job.fit_epoch(epoch, step, together)
+            step, running = 0, None
+    if tensorboard is None:
+        return {}
+    return _finish(job, folder, history, tensorboard, time.monotonic() - begun)
+
+
+def _finish(
+    job: Training, folder: RunFolder, history: "History", tensorboard: TensorBoardLog, seconds: float
+) -> dict[str, Any]:
+    """Write what is known when all epochs have been trained; the summary comes last, and says that all is there."""
+    validation, labels = job.images[VALIDATION], job.images[VALIDATION].labels
+    answers = _answers(folder, job)
+    views = evaluation_views(validation, job.config.data)
+    wrong = np.flatnonzero(answers.argmax(axis=1) != labels)
+    if len(wrong):
+        tensorboard.write_images("wrong", views[wrong[:_GRID]], job.steps * job.config.training.epochs)
+    tensorboard.close()
+    pictures.draw_curves(history.rows, folder.curves_png, title=job.config.name)
+    skipped = getattr(job.model.optimizer, "skipped", None)
     summary = {
-        "name": config.name,
-        "architecture": model.name,
-        "parameters": inference_model(model).count_params(),
-        "parameters_in_training": model.count_params(),
-        "classes": len(dataset.classes),
-        "images": {name: len(split) for name, split in images.items()},
-        "broken_images": [line for split in images.values() for line in split.broken],
-        "steps_per_epoch": steps,
-        "training_seconds": round(time.monotonic() - begun, 1),
+        "name": job.config.name,
+        "architecture": job.model.name,
+        "recipe": job.config.training.recipe,
+        "learning_rate": job.config.training.learning_rate,
+        "precision": job.precision,
+        "parameters": inference_model(job.plain_model()).count_params(),
+        "parameters_in_training": job.plain_model().count_params(),
+        "classes": len(job.dataset.classes),
+        "images": {name: len(split) for name, split in job.images.items()},
+        "broken_images": [line for split in job.images.values() for line in split.broken],
+        "steps_per_epoch": job.steps,
+        "skipped_steps": 0 if skipped is None else int(skipped.numpy()),
+        "training_seconds": round(seconds, 1),
         "best": history.best(),
-        "last": history.rows[-1],
+        "last": history.last(),
     }
+    write_run_report(folder, answers=answers, labels=labels, views=views, names=validation.names)
     write_json(folder.summary_json, summary)
     return summary
 
@@ -130,148 +252,95 @@ def description(dataset: ImageDataset) -> dict[str, Any]:
     }
 
 
-def resolved(config: RunConfig) -> RunConfig:
-    """Return `config` with what depends on the architecture filled in: the image's size and the learning rate."""
-    table = config.model.table()
-    size = config.data.image_size or table.image_size
-    rate = config.training.learning_rate or (0.1 if table.batch_normalization else 0.01)
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, image_size=size),
-        training=dataclasses.replace(config.training, learning_rate=rate),
-    )
-
-
-def build(config: RunConfig, classes: int) -> keras.Model:
-    """Build the network of `config`, with a dictionary of outputs, in its precision and from its seed.
-
-    Raises:
-        ArchitectureError: The image is too small.
-    """
-    keras.utils.set_random_seed(config.training.seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.training.precision)
-    try:
-        model = GoogLeNet(
-            architecture=config.model.table(),
-            input_shape=(config.data.image_size, config.data.image_size, config.data.channels),
-            classes=classes,
-            auxiliary=config.model.auxiliary,
-        )
-        return model if config.model.auxiliary else keras.Model(model.input, {MAIN: model.output}, name=model.name)
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def compile_model(model: keras.Model, config: TrainingConfig, steps: int, classes: int) -> None:
-    """Compile `model` with the losses, metrics and optimizer of `config`.
-
-    Args:
-        model: With a dictionary of outputs; each gets the same loss and metrics.
-        config: Rate, schedule and weights.
-        steps: Steps per epoch.
-        classes: Number of classes; top-5 is logged where there are more than 5.
-    """
-    names = list(model.output)
-    weights = dict(zip((MAIN, "aux1", "aux2"), config.loss_weights, strict=True))
-    model.compile(
-        optimizer=_optimizer(config, steps),
-        loss={name: keras.losses.SparseCategoricalCrossentropy() for name in names},
-        loss_weights={name: weights[name] for name in names},
-        metrics={name: _metrics(classes, prefix="" if len(names) > 1 else f"{name}_") for name in names},
-        jit_compile=False,  # XLA is slower on the CPU and does not work under several replicas
-    )
-
-
-def environment(replicas: int) -> dict[str, Any]:
-    """Return what a run depends on beside its configuration: versions, machine and devices."""
+def environment(job: Training) -> dict[str, Any]:
+    """Return what a run depends on beside its configuration: versions, machine, devices and precision."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "replicas": replicas,
+        "replicas": job.devices.num_replicas_in_sync,
+        "workers": job.workers,
+        "precision": job.precision,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
         "devices": [device.name for device in tf.config.list_logical_devices()],
     }
 
 
-def _metrics(classes: int, prefix: str) -> list[keras.metrics.Metric]:
-    # Keras puts the name of the output in front, but not where there is one output only.
-    metrics = [
-        keras.metrics.SparseCategoricalCrossentropy(name=f"{prefix}{_CROSS_ENTROPY}"),
-        keras.metrics.SparseCategoricalAccuracy(name=f"{prefix}top1"),
-    ]
-    if classes > 5:
-        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(5, name=f"{prefix}top5"))
-    return metrics
-
-
-def _optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optimizer:
-    warmup_steps = min(round(config.warmup_epochs * steps), config.epochs * steps - 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else config.learning_rate,
-        decay_steps=config.epochs * steps - warmup_steps,
-        warmup_target=config.learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
-    # Keras decays by rate · decay without passing through the momentum; divided so that it equals the L2 penalty of
-    # Caffe and PyTorch, which do.
-    decay = config.weight_decay / (1 - config.momentum)
-    optimizer = keras.optimizers.SGD(schedule, momentum=config.momentum, weight_decay=decay or None)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer
-
-
-def _fit(
-    model: keras.Model,
-    images: dict[str, Images],
-    config: RunConfig,
-    first_epoch: int,
-    callbacks: list[keras.callbacks.Callback],
-) -> None:
-    batch_size, outputs = config.training.batch_size, list(model.output)
-    steps = len(images[TRAIN]) // batch_size
-    batches = training_batches(
-        images[TRAIN],
-        config.data,
-        batch_size=batch_size,
-        seed=config.training.seed,
-        outputs=outputs,
-        first_step=first_epoch * steps,
-    )
+@contextlib.contextmanager
+def _explained(job: Training, folder: RunFolder, keeper: Keeper) -> Iterator[None]:
+    """Turn what can end a training into one line that says what is left and what to do."""
     try:
-        model.fit(
-            batches,
-            steps_per_epoch=steps,
-            validation_data=evaluation_batches(images[VALIDATION], config.data, batch_size=batch_size, outputs=outputs),
-            epochs=config.training.epochs,
-            initial_epoch=first_epoch,
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+        yield
+    except StopInTest:
+        raise keeper.leave_test() from None
+    except DivergedError as error:
+        raise DivergedError(
+            f"{error}; {_left(folder, keeper)}; begin again with a lower --learning-rate, a longer warm-up "
+            f"(training.warmup_epochs) or clipped gradients (--set training.clip_norm=1)"
+        ) from None
+    except tf.errors.ResourceExhaustedError:
+        raise _out_of_memory(job) from None
     except tf.errors.OpError as error:
         if lost := lost_image(error):
             raise DataError(f"{lost}; it could be read when training began: bring it back and --resume") from None
+        if job.workers > 1 and isinstance(error, _LOST_WORKER):
+            raise TrainingError(
+                f"another worker is lost ({error.message.splitlines()[0][:120]}); {_left(folder, keeper)}: start the "
+                f"same command with --resume on all workers"
+            ) from None
         raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise RunError(
+            f"{error.strerror} in {str(folder.path)!r}; {_left(folder, keeper)}: make room and --resume"
+        ) from None
 
 
-def _check_batch(batch_size: int, images: int) -> None:
-    if batch_size > images:
-        raise ConfigError(f"training.batch_size is {batch_size}, larger than the {images} training images; lower it")
+def _left(folder: RunFolder, keeper: Keeper) -> str:
+    if (place := keeper.place) is None:
+        return "no state has been saved since this command began"
+    return f"the state after {place[0]} epochs and {place[1]} steps is kept in {str(folder.checkpoints)!r}"
 
 
-def _check_replicas(batch_size: int, replicas: int) -> None:
-    # Keras 3.15 adds up the replicas' first batches to learn their shape, so they must be of one size.
-    if batch_size % replicas:
-        raise ConfigError(
-            f"training.batch_size is {batch_size}; on {replicas} devices it takes a multiple of {replicas}"
+def _out_of_memory(job: Training) -> TrainingError:
+    size, training = job.config.training.batch_size, job.config.training
+    fits = largest_batch(job.take_step, size, job.devices.num_replicas_in_sync * training.accumulation)
+    if fits is None:
+        return TrainingError(
+            f"memory is too small for {size} images a step, and for any smaller batch; lower --image-size or --width"
         )
+    parts = training.accumulation * -(-size // fits)
+    return TrainingError(
+        f"memory is too small for training.batch_size {size}; {fits} fit: give --batch-size {fits}, or keep {size} "
+        f"with --set training.accumulation={parts}"
+    )
 
 
-def _check_same_run(folder: RunFolder, config: RunConfig, dataset: ImageDataset) -> None:
-    """Refuse to resume a run with another configuration; only the number of epochs may change."""
+def _answers(folder: RunFolder, job: Training) -> np.ndarray:
+    """Return the best model's probabilities of the validation images."""
+    config = job.config
+    batches = evaluation_batches(
+        job.images[VALIDATION], config.data, batch_size=config.training.batch_size, outputs=(), classes=1
+    )
+    return open_run(folder.path).answers(batch[0] for batch in batches.as_numpy_iterator())
+
+
+def _log_rate(config: RunConfig) -> None:
+    training = config.training
+    _LOG.info(
+        "recipe %s: peak learning rate %.4g for batches of %s (%.4g for %s by linear scaling)",
+        training.recipe,
+        training.learning_rate,
+        training.batch_size,
+        training.reference_rate,
+        training.reference_batch,
+    )
+
+
+def _check_same_config(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to resume a run with another configuration; only the number of epochs may grow."""
     old, new = _flat(folder.config()), _flat(config)
     for field in sorted(new.keys() - {"name", "training.epochs"}):
         if old.get(field) != new[field]:
@@ -279,6 +348,14 @@ def _check_same_run(folder: RunFolder, config: RunConfig, dataset: ImageDataset)
                 f"the run in {str(folder.path)!r} was started with {field} = {old.get(field)!r}, not {new[field]!r}; "
                 f"give the same, or --overwrite to begin again"
             )
+    seen = len(folder.metrics())
+    if config.training.epochs < seen:
+        raise RunError(
+            f"the run in {str(folder.path)!r} has trained {seen} epochs; --epochs {config.training.epochs} is less"
+        )
+
+
+def _check_same_data(folder: RunFolder, dataset: ImageDataset) -> None:
     if folder.labels() != dataset.classes:
         raise DataError(
             f"the run in {str(folder.path)!r} knows the classes {', '.join(folder.labels())}; "
@@ -295,39 +372,3 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     tree = dataclasses.asdict(config)
     fields = {f"{key}.{field}": item for key in ("data", "model", "training") for field, item in tree[key].items()}
     return {"name": config.name, **fields}
-
-
-def _restore(model: keras.Model, path: Path, steps: int) -> int:
-    """Take weights and the optimizer's state from the model saved at `path`; return how many epochs it has seen."""
-    saved = keras.saving.load_model(path)
-    copy_weights(saved, model)
-    model.optimizer.build(model.trainable_variables)
-    for variable, value in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):
-        variable.assign(value.numpy())
-    return int(model.optimizer.iterations.numpy()) // steps
-
-
-class _History(keras.callbacks.Callback):
-    """After every epoch write the metrics, the best model so far and the last, in this order.
-
-    A run killed in between has a row too many, which `train` drops when it resumes from the last model.
-    """
-
-    def __init__(self, folder: RunFolder, rows: list[dict[str, float]]):
-        super().__init__()
-        self._folder = folder
-        self.rows = rows
-
-    def best(self) -> dict[str, float]:
-        """Return the first row with the highest top-1 of the main head on validation."""
-        return max(self.rows, key=lambda row: row["val_main_top1"])
-
-    def on_epoch_end(self, epoch, logs=None):
-        values = {name: float(value) for name, value in logs.items()}
-        for name in [name for name in values if name.endswith(_CROSS_ENTROPY)]:
-            values[name.replace(_CROSS_ENTROPY, "loss")] = values.pop(name)
-        self.rows.append({"epoch": epoch + 1, **values})
-        self._folder.write_metrics(self.rows)
-        if self.best() is self.rows[-1]:
-            self._folder.save_model(self.model, self._folder.best_keras)
-        self._folder.save_model(self.model, self._folder.last_keras)

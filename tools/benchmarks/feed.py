@@ -74,7 +74,7 @@ def pipeline(share: float, **config: Any) -> Any:
         from keras_inception.data.pipeline import training_batches
 
         read, data = images(folder, share, **config)
-        return training_batches(read, data, batch_size=BATCH, seed=0, outputs=["main", "aux1", "aux2"])
+        return training_batches(read, data, batch_size=BATCH, seed=0, outputs=["main", "aux1", "aux2"], classes=2)
 
     return batches
 
