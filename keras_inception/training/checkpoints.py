@@ -18,7 +18,7 @@ from keras_inception.errors import DivergedError, RunError
 from keras_inception.files import written_beside
 from keras_inception.training.devices import is_chief
 from keras_inception.training.model import TrainingModel
-from keras_inception.training.replicas import from_chief, give_every_replica, of_every_replica
+from keras_inception.training.replicas import OfEveryReplica, from_chief
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,17 +41,19 @@ class Checkpoints:
         self._chief = is_chief(self._strategy)
         averages = [] if model.average is None else model.average.variables
         self._shared = [*model.weights, *model.optimizer.variables, *averages]
-        self._running = [variable for metric in model.metrics for variable in metric.variables]
-        known = {id(variable) for variable in [*self._shared, *self._running]}
-        self._seeds = [variable for variable in model.variables if id(variable) not in known]
+        running = [variable for metric in model.metrics for variable in metric.variables]
+        known = {id(variable) for variable in [*self._shared, *running]}
+        seeds = [variable for variable in model.variables if id(variable) not in known]
+        self._running = OfEveryReplica(self._strategy, running)
+        self._seeds = OfEveryReplica(self._strategy, seeds)
 
     def running(self) -> list[np.ndarray]:
         """Return the running metrics, as every replica has them."""
-        return of_every_replica(self._strategy, self._running)
+        return self._running.values()
 
     def give_running(self, values: list[np.ndarray]) -> None:
         """Put running metrics back."""
-        give_every_replica(self._strategy, self._running, values)
+        self._running.give(values)
 
     def save(self, notes: dict[str, Any], running: list[np.ndarray] | None = None) -> None:
         """Save the state with notes, which are plain values; on several workers all must call.
@@ -65,7 +67,7 @@ class Checkpoints:
             RunError: The disk is full or cannot be written.
         """
         running = self.running() if running is None else running
-        seeds = of_every_replica(self._strategy, self._seeds)
+        seeds = self._seeds.values()
         if not self._chief:
             return
         arrays = _named("shared", [variable.numpy() for variable in self._shared])
@@ -108,7 +110,7 @@ class Checkpoints:
             raise RunError(f"the state in {str(self._folder)!r} is of another network; --overwrite to begin again")
         for variable, value in zip(self._shared, shared, strict=True):
             variable.assign(value)
-        give_every_replica(self._strategy, self._seeds, seeds)
+        self._seeds.give(seeds)
         return notes, running
 
     def _saved(self) -> list[Path]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.config import TrainingConfig
 from keras_inception.googlenet import MAIN
-from keras_inception.training.replicas import SeveralReplicas, summed
+from keras_inception.training.replicas import SeveralReplicas, summed, synchronize
 
 #: Before the name of a row in the logs: the norm of its gradient, a mean over the epoch.
 GRADIENT_NORM = "gradient_norm_"
@@ -33,6 +33,7 @@ class TrainingModel(SeveralReplicas, keras.Model):
 
     def __init__(self, network: keras.Model, table: Architecture, config: TrainingConfig, *, steps: int, top5: bool):
         super().__init__(network.input, network.output, name=network.name)
+        synchronize(self)
         self._training = config
         self._steps = steps
         self._heads = list(network.output)
@@ -111,7 +112,9 @@ class TrainingModel(SeveralReplicas, keras.Model):
         losses = self._cross_entropies(_smoothed(labels, self._training.label_smoothing), predictions)
         self._count(labels, predictions, tf.ones_like(weights), losses)
         factors = self.head_weights()
-        loss = tf.add_n([factors[name] * tf.reduce_sum(weights * losses[name]) for name in losses]) / total
+        kind = losses[MAIN].dtype
+        sums = [tf.cast(factors[name], kind) * tf.reduce_sum(tf.cast(weights, kind) * losses[name]) for name in losses]
+        loss = tf.add_n(sums) / tf.cast(total, kind)
         self._trackers[STEP_LOSS].update_state(loss * tf.distribute.get_strategy().num_replicas_in_sync)
         return loss
 
@@ -120,7 +123,7 @@ class TrainingModel(SeveralReplicas, keras.Model):
 
     def _count(self, labels, predictions, weights: tf.Tensor, losses: Mapping[str, tf.Tensor]) -> None:
         factors = self.head_weights()
-        everything = tf.add_n([factors[name] * losses[name] for name in losses])
+        everything = tf.add_n([factors[name] * tf.cast(losses[name], tf.float32) for name in losses])
         # An overflow of float16, whose step is skipped, is no figure of the epoch.
         finite = tf.math.is_finite(everything)
         weights = tf.where(finite, weights, 0.0)
@@ -139,7 +142,7 @@ class TrainingModel(SeveralReplicas, keras.Model):
     def _note_norms(self, gradients: Sequence[tf.Tensor | None]) -> None:
         scale = self.optimizer.scale_loss(tf.ones(()))
         named = zip(self.trainable_variables, gradients, strict=True)
-        squares = {variable.path: tf.reduce_sum(g**2) for variable, g in named if g is not None}
+        squares = {variable.path: tf.cast(tf.reduce_sum(g**2), tf.float32) for variable, g in named if g is not None}
         norms = [
             tf.sqrt(tf.add_n([squares[path] for path in paths if path in squares] or [tf.zeros(())])) / scale
             for paths in self._rows.values()
@@ -306,4 +309,4 @@ def _smoothed(labels: Mapping[str, tf.Tensor], smoothing: float) -> dict[str, tf
 
 
 def _approach(average: tf.Variable, weight: tf.Tensor, rate: tf.Tensor) -> None:
-    average.assign_add(rate * (weight - average))
+    average.assign_add(tf.cast(rate, average.dtype) * (weight - average))

@@ -7,6 +7,7 @@ Keras 3.15 (Keras 3.16's sources say the same) on TensorFlow, with a strategy of
 - averages the means of the replicas' losses: wrong where a last batch is divided unequally;
 - divides `gradient_accumulation_steps` inside a graph that cannot be divided, and raises;
 - learns shapes by adding up the replicas' first batches, which must then be of one size;
+- takes minutes to trace a synchronised batch normalisation in every layer;
 - cannot reduce scalar logs over several workers, nor look at a first batch there (keras-team/keras#20329, #20585).
 
 All of it follows from gradients that are summed too late and batches that are looked at too early. So here a train step
@@ -15,6 +16,7 @@ batch divided by its size; and nothing is learnt from a first batch, since all i
 The tests of this module show each fault upstream, and fail once it is mended there and this is no longer needed.
 """
 
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -67,40 +69,70 @@ def check_keras(replicas: int) -> None:
 
 
 def summed(values: Any) -> Any:
-    """Return the sum of each tensor over all replicas, in a replica's context; Nones stay."""
+    """Return the sum of each tensor over all replicas, in a replica's context; Nones stay. Not differentiable."""
     context = tf.distribute.get_replica_context()
     if context.num_replicas_in_sync == 1:
         return values
     flat = tf.nest.flatten(values)
     there = [value for value in flat if value is not None]
-    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, there))
+
+    def on_all(strategy: tf.distribute.Strategy, *of_replicas: Any) -> list[Any]:
+        return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, [(value, value) for value in of_replicas])
+
+    sums = iter(context.merge_call(on_all, args=there))
     return tf.nest.pack_sequence_as(values, [None if value is None else next(sums) for value in flat])
 
 
-def of_every_replica(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> list[Any]:
-    """Return what variables hold on each replica of all workers: arrays `(replicas, *shape)`.
+def synchronize(model: keras.Model) -> None:
+    """Let batch normalisation of several replicas take its statistics over all of them in Keras's place.
+
+    Keras sums through an operation whose gradient, in every one of the layers, searches the graphs of all replicas for
+    variables, so that the first step of GoogLeNet takes minutes to trace; and its variance, the mean square less the
+    squared mean, loses digits where the mean is large. The layers stay Keras's, and are saved as such.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized:
+            layer._moments = functools.partial(_moments, layer)
+
+
+class OfEveryReplica:
+    """Variables that differ between replicas: running metrics, the states of random generators.
 
     Args:
-        strategy: Which they are mirrored by; on several workers all must call.
+        strategy: Which they are mirrored by.
         variables: Keras variables.
     """
-    if strategy.num_replicas_in_sync == 1:
-        return [variable.numpy()[None] for variable in variables]
-    # Types that not every collective has a kernel for go as float64, which holds what they are.
-    values = strategy.run(lambda: [tf.cast(variable.value, tf.float64)[None] for variable in variables])
-    kinds = [variable.dtype for variable in variables]
-    return [strategy.gather(value, axis=0).numpy().astype(kind) for value, kind in zip(values, kinds, strict=True)]
 
+    def __init__(self, strategy: tf.distribute.Strategy, variables: Sequence[Any]):
+        self._strategy = strategy
+        self._variables = list(variables)
 
-def give_every_replica(strategy: tf.distribute.Strategy, variables: Sequence[Any], values: Sequence[Any]) -> None:
-    """Give variables back what `of_every_replica` returned."""
+        # Types that not every collective has a kernel for go as float64, which holds what they are.
+        @tf.function
+        def read() -> Any:
+            return strategy.run(lambda: [tf.cast(variable.value, tf.float64)[None] for variable in self._variables])
 
-    def assign() -> None:
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        for variable, rows in zip(variables, values, strict=True):
-            variable.assign(tf.constant(rows)[replica])
+        @tf.function
+        def write(values: Sequence[tf.Tensor]) -> None:
+            def assign() -> None:
+                replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+                for variable, rows in zip(self._variables, values, strict=True):
+                    variable.assign(tf.cast(rows[replica], variable.dtype))
 
-    strategy.run(assign)
+            strategy.run(assign)
+
+        self._read, self._write = read, write
+
+    def values(self) -> list[np.ndarray]:
+        """Return what each variable holds on all replicas, `(replicas, *shape)`; all workers must call."""
+        read = self._read()
+        if self._strategy.num_replicas_in_sync > 1:
+            read = [self._strategy.gather(value, axis=0) for value in read]
+        return [value.numpy().astype(v.dtype) for value, v in zip(read, self._variables, strict=True)]
+
+    def give(self, values: Sequence[np.ndarray]) -> None:
+        """Give every replica back what `values` returned."""
+        self._write([tf.constant(rows.astype(np.float64)) for rows in values])
 
 
 def from_chief(strategy: tf.distribute.Strategy, content: bytes | None, chief: bool) -> bytes | None:
@@ -114,21 +146,44 @@ def from_chief(strategy: tf.distribute.Strategy, content: bytes | None, chief: b
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return content
 
+    @tf.function
     def spread(values: Any) -> Any:
         def of_one() -> Any:
-            context = tf.distribute.get_replica_context()
-            first = tf.equal(context.replica_id_in_sync_group, 0)
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, values, tf.zeros_like(values)))
+            first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+            return summed(tf.where(first, values, tf.zeros_like(values)))
 
-        return strategy.experimental_local_results(strategy.run(of_one))[0].numpy()
+        return strategy.experimental_local_results(strategy.run(of_one))[0]
 
     mine = content if chief and content is not None else b""
-    (length,) = spread(tf.constant([len(mine)], tf.int32))
+    (length,) = spread(tf.constant([len(mine)], tf.int32)).numpy()
     if not length:
         return None
     words = np.zeros(-(-length // 4), np.int32)
     words.view(np.uint8)[: len(mine)] = np.frombuffer(mine, np.uint8)
-    return spread(tf.constant(words)).tobytes()[:length]
+    return spread(tf.constant(words)).numpy().tobytes()[:length]
+
+
+def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return mean and variance over the images of all replicas, as `BatchNormalization._moments` does for one."""
+    axes = layer._reduction_axes
+    x = tf.cast(inputs, tf.float32) if inputs.dtype in (tf.float16, tf.bfloat16) else inputs
+    shape = [size if axis not in axes else 1 for axis, size in enumerate(x.shape)]
+    count = summed(tf.cast(tf.size(x) // x.shape[layer.axis], x.dtype))
+    mean = _differentiable_sum(tf.reduce_sum(x, axes)) / count
+    squares = tf.reduce_sum(tf.square(x - tf.reshape(mean, shape)), axes)
+    variance = _differentiable_sum(squares) / count
+    return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
+
+
+def _differentiable_sum(values: tf.Tensor) -> tf.Tensor:
+    """Return the sum over all replicas; its gradient is the sum of theirs."""
+
+    # The sum is made outside: the search for variables in what tf.custom_gradient decorates then ends at once.
+    @tf.custom_gradient
+    def attached(values: tf.Tensor, total: tf.Tensor) -> Any:
+        return tf.identity(total), lambda upstream: (summed(upstream), None)
+
+    return attached(values, tf.stop_gradient(summed(values)))
 
 
 def _of_one_element(logs: Any) -> Any:

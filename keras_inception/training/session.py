@@ -83,13 +83,16 @@ class Training:
         if step == self.steps:  # all steps were taken; the evaluation was not ended
             callbacks.on_epoch_begin(epoch)
             logs = self.model.get_metrics_result()
-            measured = self.model.evaluate(self._validation(), callbacks=callbacks, return_dict=True, verbose=0)
+            measured = self.model.evaluate(
+                self._validation(), steps=self._validation_steps, callbacks=callbacks, return_dict=True, verbose=0
+            )
             callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in measured.items()})
             return
         self.model.fit(
             self._batches(epoch, step),
             steps_per_epoch=self.steps - step,
             validation_data=self._validation(),
+            validation_steps=self._validation_steps,
             initial_epoch=epoch,
             epochs=epoch + 1,
             callbacks=callbacks,
@@ -130,6 +133,10 @@ class Training:
     def _batches(self, epoch: int, step: int) -> Any:
         """Return what an epoch trains on from a step of it on, on this worker."""
         return self._distributed(self._training_batches(epoch, step).take((self.steps - step) * self._replicas))
+
+    @property
+    def _validation_steps(self) -> int:
+        return -(-len(self.images[VALIDATION]) // self.config.training.batch_size)
 
     @property
     def _replicas(self) -> int:
