@@ -57,15 +57,20 @@ def test_a_piped_table_is_never_cut(capsys):
 def test_a_run_leaves_everything_about_it(run):
     names = {path.name for path in run.iterdir()}
     assert names == {
+        ".lock",
         "architecture.json",
         "best.keras",
+        "checkpoints",
         "config.json",
         "curves.png",
         "data.json",
         "environment.json",
+        "gradients.csv",
         "labels.txt",
         "last.keras",
+        "last_raw.keras",
         "metrics.csv",
+        "report.html",
         "summary.json",
         "tensorboard",
     }

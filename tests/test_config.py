@@ -35,6 +35,11 @@ VALUES = {
     "data.contrast": SHARES,
     "data.saturation": SHARES,
     "data.hue": st.floats(0, 0.5),
+    "data.randaugment": st.integers(0, 5),
+    "data.randaugment_magnitude": st.floats(0, 10),
+    "data.random_erasing": SHARES,
+    "data.mixup": st.floats(0, 10),
+    "data.cutmix": st.floats(0, 10),
     "data.max_broken": st.floats(0, 1),
     "data.validation_fraction": SHARES,
     "data.test_fraction": SHARES,
@@ -45,14 +50,35 @@ VALUES = {
     "model.dropout": st.none() | SHARES,
     "model.auxiliary_dropout": st.none() | SHARES,
     "model.auxiliary": st.booleans(),
+    "model.start_from": st.none() | st.text(max_size=8).filter(lambda text: text != "null"),
+    "training.recipe": st.sampled_from(["paper", "modern", "finetune"]),
+    "training.accumulation": st.integers(1, 64),
+    "training.optimizer": st.sampled_from(["sgd", "adamw"]),
+    "training.reference_rate": st.none() | POSITIVE,
+    "training.reference_batch": st.integers(1, 10**6),
+    "training.schedule": st.sampled_from(["cosine", "exponential"]),
+    "training.decay_factor": PARTS,
+    "training.decay_epochs": POSITIVE,
+    "training.nesterov": st.booleans(),
+    "training.clip_norm": st.none() | POSITIVE,
+    "training.label_smoothing": SHARES,
+    "training.average": SHARES,
+    "training.auxiliary_schedule": st.sampled_from(["constant", "linear", "off"]),
+    "training.auxiliary_epochs": st.none() | POSITIVE,
+    "training.class_weights": st.sampled_from(["none", "balanced"]),
+    "training.freeze_until": st.none() | st.sampled_from(["3b", "inception_4a"]),
+    "training.freeze_epochs": st.integers(1, 100),
+    "training.body_rate": PARTS,
+    "training.steps_per_execution": st.integers(1, 100),
+    "training.deterministic": st.booleans(),
     "training.epochs": st.integers(1, 10**6),
     "training.batch_size": st.integers(1, 10**6),
     "training.learning_rate": st.none() | POSITIVE,
     "training.warmup_epochs": st.floats(0, 1e3),
     "training.momentum": SHARES,
-    "training.weight_decay": st.floats(0, 1),
+    "training.weight_decay": st.none() | st.floats(0, 1),
     "training.loss_weights": st.tuples(*[st.floats(0, 10)] * 3),
-    "training.precision": st.sampled_from(["float32", "mixed_float16", "mixed_bfloat16"]),
+    "training.precision": st.sampled_from(["auto", "float32", "mixed_float16", "mixed_bfloat16"]),
     "training.devices": st.sampled_from(["auto", "gpu:0,1", "cpu:2"]),
     "training.seed": st.integers(0, 2**32 - 1),
 }
@@ -210,8 +236,8 @@ def test_a_section_is_no_field(section):
 
 def test_a_field_of_a_later_version_is_refused_by_its_name():
     tree = json.loads(RunConfig().to_json())
-    tree["training"]["label_smoothing"] = 0.1
-    assert "training.label_smoothing" in refusal(lambda: RunConfig.from_json(json.dumps(tree)))
+    tree["training"]["sharpness"] = 0.1
+    assert "training.sharpness" in refusal(lambda: RunConfig.from_json(json.dumps(tree)))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +249,30 @@ def test_another_file_is_no_configuration(text):
 
 def test_fields_that_a_file_lacks_take_their_defaults():
     assert RunConfig.from_json('{"training": {"epochs": 2}}') == RunConfig().override({"training.epochs": 2})
+
+
+@pytest.mark.parametrize("recipe", ["paper", "modern", "finetune"])
+def test_a_recipe_is_a_configuration_that_says_its_name(recipe):
+    config = RunConfig.of_recipe(recipe)
+    assert config.training.recipe == recipe
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest():
+    assert "did you mean modern" in refusal(lambda: RunConfig.of_recipe("moderne"))
+
+
+def test_the_paper_is_what_section_6_says():
+    config = RunConfig.of_recipe("paper")
+    assert config.model.table() == keras_inception.GOOGLENET
+    training, data = config.training, config.data
+    assert (training.optimizer, training.momentum, training.nesterov) == ("sgd", 0.9, False)
+    assert (training.schedule, training.decay_factor, training.decay_epochs) == ("exponential", 0.96, 8)
+    assert training.loss_weights == (1, 0.3, 0.3)
+    assert training.average > 0
+    assert (training.label_smoothing, data.mixup, data.cutmix, data.randaugment) == (0, 0, 0, 0)
+    assert (data.crop_area, data.crop_aspect, data.interpolation) == ((0.08, 1.0), (3 / 4, 4 / 3), "random")
+    assert min(data.brightness, data.contrast, data.saturation, data.hue) > 0
 
 
 @pytest.mark.parametrize("architecture", ["googlenet", "googlenet-bn", "googlenet-small"])

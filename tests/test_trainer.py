@@ -1,12 +1,15 @@
 """Training: reproducible, equal on one and two devices, resumable, in every precision, on broken images too."""
 
+import errno
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,9 +17,12 @@ import pytest
 
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
+from keras_inception.data.dataset import ImageDataset
 from keras_inception.errors import ArchitectureError, ConfigError, RunError
 from keras_inception.run_folder import RunFolder
 from keras_inception.training import trainer
+from keras_inception.training.checkpoints import newest_place
+from keras_inception.training.session import resolved
 
 
 def train_process(*words) -> None:
@@ -25,44 +31,45 @@ def train_process(*words) -> None:
     )
 
 
-# In float64, so that the order of sums, which differs, is not blown up by training itself.
-TRAIN_IN_FLOAT64 = """
-import sys
-import keras, numpy as np
-from keras_inception.config import RunConfig
-from keras_inception.data.pipeline import read_images, training_batches
-from keras_inception.data.sources import load_dataset
-from keras_inception.googlenet import GoogLeNet
-from keras_inception.training.devices import strategy
-from keras_inception.training.trainer import compile_model
+SAME_WEIGHTS = Path(__file__).with_name("same_weights.py")
 
-devices, source, weights = sys.argv[1:]
-config = RunConfig().override({
-    "data.source": source, "data.image_size": 28, "training.learning_rate": 0.02, "training.warmup_epochs": 0,
-    "model.architecture": "googlenet-small", "model.width": 0.0625, "model.dropout": 0, "model.auxiliary_dropout": 0,
-})
-with strategy(devices).scope():
-    keras.utils.set_random_seed(1)
-    keras.config.set_dtype_policy("float64")
-    model = GoogLeNet(architecture=config.model.table(), input_shape=(28, 28, 3), classes=2, auxiliary=True)
-    compile_model(model, config.training, steps=7, classes=2)
-images = read_images(load_dataset(config.data).splits["train"], config.data)
-batches = training_batches(images, config.data, batch_size=8, seed=1, outputs=list(model.output))
-model.fit(batches, steps_per_epoch=7, verbose=0)
-np.savez(weights, **{weight.path.replace("/", "."): weight.numpy() for weight in model.weights})
-"""
+
+def trained_weights(path: Path, word: str, environment: dict | None = None) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, SAME_WEIGHTS, word, path], env=os.environ | (environment or {}))
 
 
 @pytest.mark.slow
-def test_two_logical_cpus_give_what_one_device_gives(stripes, tmp_path):
-    """Seven steps with batch normalisation, which is synchronised, weight decay, momentum and both heads."""
-    for devices in ("cpu:1", "cpu:2"):
-        words = [sys.executable, "-c", TRAIN_IN_FLOAT64, devices, str(stripes), str(tmp_path / devices[-1])]
-        subprocess.run(words, check=True)
-    one, two = (np.load(tmp_path / f"{count}.npz") for count in (1, 2))
-    assert len(one.files) > 200
-    for name in one.files:
-        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-9, err_msg=name)
+def test_two_devices_and_two_workers_give_the_weights_of_one_device(tmp_path):
+    """With synchronised batch normalisation, clipping, averages, and last batches smaller than the devices."""
+    for word in ("cpu:1", "cpu:2"):
+        assert trained_weights(tmp_path / f"{word[-1]}.npz", word).wait() == 0
+    ports = free_ports(2)
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    together = [
+        trained_weights(
+            tmp_path / f"worker{index}.npz",
+            "auto",
+            {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})},
+        )
+        for index in range(2)
+    ]
+    assert [process.wait() for process in together] == [0, 0]
+    assert not (tmp_path / "worker1.npz").exists()
+    one = np.load(tmp_path / "1.npz")
+    assert len(one.files) > 400
+    for other in ("2.npz", "worker0.npz"):
+        for name, values in np.load(tmp_path / other).items():
+            np.testing.assert_allclose(values, one[name], rtol=0, atol=1e-11, err_msg=f"{other} {name}")
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
 
 
 @pytest.mark.slow
@@ -89,26 +96,198 @@ def test_the_configuration_of_a_run_gives_the_same_run_again(run, tmp_path):
     assert RunFolder(again).metrics()[0] == pytest.approx(RunFolder(run).metrics()[0], abs=1e-3)
 
 
-def test_a_killed_run_goes_on_after_its_last_epoch(stripes, tiny, tmp_path):
-    folder = tmp_path / "killed"
-    words = ("train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--epochs", "40")
-    process = subprocess.Popen([sys.executable, "-m", "keras_inception", *words], stdout=subprocess.DEVNULL)
+def started(folder: Path, *words) -> subprocess.Popen:
+    """Train in a process of its own, which cannot come too late for logical devices or determinism."""
+    command = [sys.executable, "-m", "keras_inception", "train", "--run-dir", folder, *words]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_state(folder: Path, process: subprocess.Popen, after: tuple[int, int] = (0, 0)) -> None:
+    """Return once a state later than `after` is saved, or the process has ended."""
     deadline = time.monotonic() + 300
-    while len(RunFolder(folder).metrics()) < 2 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)  # polls a process that runs on its own clock
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    seen = RunFolder(folder).metrics()
-    assert 2 <= len(seen) < 40
-    assert main([*words, "--resume", "--epochs", str(len(seen) + 1)]) == 0
+    while time.monotonic() < deadline and process.poll() is None:
+        if (newest_place(folder / "checkpoints") or (0, 0)) > after:
+            return
+        time.sleep(0.02)  # polls a process that runs on its own clock
+
+
+#: Everything that keeps a state of its own, at once.
+EVERYTHING = (
+    *("--epochs", "3", "--deterministic", "--save-every", "1", "--set", "data.brightness=0.2"),
+    *("--set", "data.mixup=0.4", "--set", "data.cutmix=1", "--set", "data.random_erasing=0.3"),
+    *("--set", "data.randaugment=2", "--set", "training.auxiliary_schedule=linear"),
+)
+
+
+def last_state(folder: Path) -> dict[str, np.ndarray]:
+    """The newest state but for its notes, which hold times."""
+    with np.load(max((folder / "checkpoints").glob("*.npz"))) as file:
+        return {name: file[name] for name in file.files if name != "notes"}
+
+
+def check_same(folder: Path, undisturbed: Path) -> None:
+    for name in ("metrics.csv", "gradients.csv"):
+        assert (folder / name).read_text() == (undisturbed / name).read_text(), name
+    first, second = last_state(folder), last_state(undisturbed)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("devices", "kills"),
+    [
+        ("cpu:1", 1),
+        pytest.param("cpu:1", 12, marks=pytest.mark.slow),
+        pytest.param("cpu:2", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, stripes, tiny, tmp_path):
+    words = ("--data", stripes, *tiny, *EVERYTHING, "--devices", devices, "--resume")
+    assert started(tmp_path / "whole", *words).wait() == 0
+    random = np.random.default_rng(0)
+    killed = tmp_path / "killed"
+    for _ in range(kills):
+        process = started(killed, *words)
+        wait_for_state(killed, process, newest_place(killed / "checkpoints") or (0, 0))
+        time.sleep(random.uniform(0, 0.5))  # wherever it is then, in the middle of a save or not
+        process.kill()
+        process.wait()
+    ended = started(killed, *words)
+    assert ended.wait() == 0, ended.stderr.read()[-2000:]
+    check_same(killed, tmp_path / "whole")
+
+
+def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tmp_path):
+    words = ("--data", stripes, *tiny, "--epochs", "40", "--save-every", "1", "--resume")
+    folder = tmp_path / "r"
+    process = started(folder, *words)
+    wait_for_state(folder, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143
+    (line,) = [line for line in said.splitlines() if "SIGTERM" in line]
+    epoch, step = newest_place(folder / "checkpoints")
+    assert f"saved after {epoch} epochs and {step} steps" in line
+    assert "--resume goes on" in line
+    assert RunFolder(folder).state() == "stopped"
+    rows = RunFolder(folder).metrics() if epoch else []
+    more = ["train", "--run-dir", str(folder), *map(str, words), "--epochs", str(epoch + 1)]
+    assert main(more) == 0
+    assert RunFolder(folder).metrics()[: len(rows)] == rows
+    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, epoch + 2))
+    assert RunFolder(folder).state() == "finished"
+
+
+def test_a_finished_run_says_so_and_more_epochs_go_on(run, tiny, stripes, tmp_path, caplog):
+    folder = tmp_path / "r"
+    shutil.copytree(run, folder)
+    words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]
+    assert main(words) == 0
+    assert "has finished all its 8 epochs" in caplog.text
+    assert main([*words, "--epochs", "9"]) == 0
     rows = RunFolder(folder).metrics()
-    assert [row["epoch"] for row in rows] == list(range(1, len(seen) + 2))
-    assert rows[: len(seen) - 1] == seen[:-1]
-    saved = keras.saving.load_model(folder / "last.keras")
-    assert int(saved.optimizer.iterations) == 7 * len(rows)
-    # A finished run has nothing to go on with.
-    assert main([*words, "--resume", "--epochs", str(len(rows))]) == 0
-    assert RunFolder(folder).metrics() == rows
+    assert rows[:8] == RunFolder(run).metrics()
+    assert [row["epoch"] for row in rows] == list(range(1, 10))
+    assert main([*words, "--epochs", "7"]) == 2
+
+
+def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, tmp_path, caplog):
+    folder = tmp_path / "r"
+    shutil.copytree(run, folder)
+    newest = max((folder / "checkpoints").glob("*.npz"))
+    content = newest.read_bytes()
+    newest.write_bytes(content[: len(content) // 2])
+    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume", "--epochs", "9"]) == 0
+    assert "cannot be read" in caplog.text
+    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 10))
+
+
+def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, monkeypatch):
+    saved = np.savez
+
+    def full(file, **arrays):
+        if RunFolder(tmp_path / "r").metrics()[1:]:
+            Path(file).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--resume", "--epochs", "3"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "--resume" in said
+    assert newest_place(tmp_path / "r" / "checkpoints") == (1, 0)
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert len(RunFolder(tmp_path / "r").metrics()) == 3
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_state(stripes, tiny, tmp_path, capsys):
+    words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--learning-rate", "1e30"]
+    assert main([*words, "--save-every", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "the loss is " in said
+    assert "learning rate" in said
+    assert "lower --learning-rate" in said
+    for path in (tmp_path / "r" / "checkpoints").glob("*.npz"):
+        with np.load(path) as file:
+            assert all(np.isfinite(file[name]).all() for name in file.files if name.startswith("shared"))
+
+
+def test_a_second_process_does_not_train_in_the_same_folder(stripes, tiny, tmp_path, capsys):
+    folder = RunFolder(tmp_path / "r")
+    with folder.claimed():
+        assert main(["train", "--data", str(stripes), "--run-dir", str(folder.path), *tiny]) == 2
+    assert "is being trained by process" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_and_writes_nothing(stripes, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--data", str(stripes), *tiny, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    for words in ("7 steps per epoch, 8 epochs", "s per step", "GiB", "nothing was written"):
+        assert words in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_fine_tuning_begins_with_the_weights_and_holds_the_rows_asked_for(run, tmp_path, capsys):
+    """On other classes: the classifiers are new, all below them is that of the run."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (30, 30, 3), dtype=np.uint8) for _ in range(60)]
+    dataset = ImageDataset.from_arrays(images, ["a", "b", "c"] * 20)
+    config = RunConfig.of_recipe("finetune").override(
+        {
+            "model.architecture": "googlenet-small",
+            "model.width": 0.0625,
+            "data.image_size": 28,
+            "model.start_from": str(run),
+            "training.freeze_until": "3b",
+            "training.freeze_epochs": 1,
+            "training.epochs": 1,
+            "training.batch_size": 8,
+            "training.learning_rate": 0.5,
+            "training.average": 0,
+        }
+    )
+    trainer.train(config, tmp_path / "held", dataset=dataset)
+    before = keras.saving.load_model(run / "best.keras", compile=False)
+    after = keras.saving.load_model(tmp_path / "held" / "best.keras", compile=False)
+    assert after.output["main"].shape == (None, 3)
+    for layer in before.layers:
+        now = after.get_layer(layer.name).get_weights()
+        held = layer.name.startswith(("conv", "inception_3"))
+        if held:
+            for old, new in zip(layer.get_weights(), now, strict=True):
+                np.testing.assert_array_equal(new, old, err_msg=layer.name)
+    moved = [layer for layer in before.layers if layer.name == "inception_4a_1x1"]
+    assert not np.array_equal(moved[0].get_weights()[0], after.get_layer("inception_4a_1x1").get_weights()[0])
+    with pytest.raises(ArchitectureError, match="unknown row"):
+        trainer.train(config.override({"training.freeze_until": "9z"}), tmp_path / "no", dataset=dataset)
+    with pytest.raises(ArchitectureError, match="give the architecture, width"):
+        trainer.train(config.override({"model.width": 0.125}), tmp_path / "no", dataset=dataset)
+    assert not (tmp_path / "no").exists()
 
 
 def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(run, stripes, tiny, tmp_path, capsys):
@@ -139,6 +318,7 @@ def test_a_run_without_heads_logs_the_main_output_alone(stripes, tiny, tmp_path)
     assert main([*words, "--epochs", "1"]) == 0
     assert set(RunFolder(tmp_path / "r").metrics()[0]) == {
         "epoch",
+        "learning_rate",
         "loss",
         "main_loss",
         "main_top1",
@@ -170,37 +350,13 @@ def test_losses_are_weighted_as_the_paper_says(run):
         assert row["loss"] == pytest.approx(row["main_loss"] + 0.3 * heads, rel=1e-4)
 
 
-def test_the_rate_warms_up_and_falls_to_zero_along_a_cosine():
-    config = RunConfig().override({"training.epochs": 10, "training.learning_rate": 0.4}).training
-    rate = trainer._optimizer(config, steps=5)._learning_rate
-    values = np.array([float(rate(step)) for step in range(51)])
-    assert values[0] == 0
-    assert values[5] == pytest.approx(0.4, rel=1e-6)
-    middle = 5 + 45 / 2
-    assert np.interp(middle, range(51), values) == pytest.approx(0.2, rel=1e-2)
-    assert values[50] == pytest.approx(0, abs=1e-7)
-    assert np.all(np.diff(values[:6]) > 0)
-    assert np.all(np.diff(values[5:]) < 0)
-
-
-def test_weight_decay_leaves_biases_and_normalisation_alone():
-    model = trainer.build(
-        RunConfig().override({"model.architecture": "googlenet-small", "model.width": 0.05, "data.image_size": 28}), 2
-    )
-    trainer.compile_model(model, RunConfig().override({"training.learning_rate": 0.1}).training, 5, 2)
-    model.optimizer.build(model.trainable_variables)
-    decayed = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
-    assert decayed == {"kernel"}
-
-
 def test_what_the_architecture_decides_is_filled_in():
     def fill(**values):
-        config = trainer.resolved(RunConfig().override(values))
+        config = resolved(RunConfig().override(values))
         return config.data.image_size, config.training.learning_rate
 
-    assert fill() == (224, 0.1)
-    assert fill(**{"model.architecture": "googlenet"}) == (224, 0.01)
-    assert fill(**{"model.architecture": "googlenet-small"}) == (32, 0.1)
+    assert fill() == (224, 0.0125)
+    assert fill(**{"model.architecture": "googlenet-small"}) == (32, 0.0125)
     assert fill(**{"data.image_size": 96, "training.learning_rate": 0.3}) == (96, 0.3)
 
 

@@ -151,9 +151,14 @@ def test_the_average_comes_out_again_when_an_evaluation_fails():
     variable = keras.Variable([1.0])
     average = Average([variable], 0.5)
     average.variables[0].assign([2.0])
-    with pytest.raises(RuntimeError), average.in_place():
-        assert variable.numpy() == [2.0]
-        raise RuntimeError
+
+    def fail() -> None:
+        with average.in_place():
+            assert variable.numpy() == [2.0]
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert variable.numpy() == [1.0]
 
 

@@ -501,14 +501,16 @@ def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tenso
         view = augment.flipped(_network_sized(images, index, config), numbers, config)
     if config.randaugment:
         view = randaugmented(tf.cast(view, tf.float32), numbers["randaugment"], config)
+    if config.random_erasing:
+        view = erased(tf.cast(view, tf.float32), numbers["erasing"], numbers["noise"], config)
     return view if augment.distorts(config) else _scaled(view, config)
 
 
 def _coloured(views: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
-    """Return a batch of views in the range of the network's input, distorted and erased if `config` says so."""
-    if augment.distorts(config):
-        views = augment.distorted(tf.cast(views, tf.float32), numbers, config)
-    return erased(views, numbers["erasing"], numbers["noise"], config) if config.random_erasing else views
+    """Return a batch of views in the range of the network's input, distorted if `config` says so."""
+    if not augment.distorts(config):
+        return views
+    return augment.distorted(tf.cast(views, tf.float32), numbers, config)
 
 
 def _network_sized(images: Images, index: tf.Tensor, config: DataConfig) -> tf.Tensor:
