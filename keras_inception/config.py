@@ -129,7 +129,7 @@ class TrainingConfig:
     # is warmed up as TensorFlow does, min(decay, (1 + step) / (10 + step)). 0.9999 is TF-Slim's for Inception.
     average: Share = 0.9999
     loss_weights: tuple[Weight, Weight, Weight] = (1.0, 0.3, 0.3)  # main, aux1, aux2: arXiv:1409.4842, section 5
-    # The heads' weights stay, fall to zero along a line, or go to zero at once, after auxiliary_epochs; None is the end.
+    # The heads' weights stay, fall to zero along a line, or go to zero at once, at auxiliary_epochs; None is the end.
     auxiliary_schedule: Literal["constant", "linear", "off"] = "constant"
     auxiliary_epochs: Positive | None = None
     # Of an image's loss; "balanced" is images / (classes · images of its class).

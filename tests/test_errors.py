@@ -1,6 +1,7 @@
 """The family of errors and the message for a name that does not exist."""
 
 import inspect
+import signal
 import string
 
 import pytest
@@ -17,14 +18,30 @@ def test_every_error_is_of_the_one_family(kind):
     assert issubclass(kind, errors.InceptionError)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (errors.InceptionError, errors.ExportError)])
+# Nobody's input is bad where these are raised.
+OF_THE_WORK = (
+    errors.InceptionError,
+    errors.ExportError,
+    errors.TrainingError,
+    errors.DivergedError,
+    errors.StoppedError,
+)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in OF_THE_WORK])
 def test_bad_input_is_a_value_error_and_exits_with_2(kind):
     assert issubclass(kind, ValueError)
     assert kind("x").exit_status == 2
 
 
-def test_an_export_that_answers_otherwise_exits_with_1():
-    assert errors.ExportError("x").exit_status == 1
+@pytest.mark.parametrize("kind", [errors.ExportError, errors.TrainingError, errors.DivergedError])
+def test_work_that_fails_exits_with_1(kind):
+    assert kind("x").exit_status == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_training_exits_as_a_shell_reports_the_signal(number, status):
+    assert errors.StoppedError("x", number).exit_status == status
 
 
 @settings(max_examples=50, deadline=None)

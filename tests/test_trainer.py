@@ -144,7 +144,9 @@ def check_same(folder: Path, undisturbed: Path) -> None:
 )
 def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, stripes, tiny, tmp_path):
     words = ("--data", stripes, *tiny, *EVERYTHING, "--devices", devices, "--resume")
-    assert started(tmp_path / "whole", *words).wait() == 0
+    whole = started(tmp_path / "whole", *words)
+    _, said = whole.communicate()
+    assert whole.returncode == 0, said[-2000:]
     random = np.random.default_rng(0)
     killed = tmp_path / "killed"
     for _ in range(kills):
@@ -152,9 +154,10 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, s
         wait_for_state(killed, process, newest_place(killed / "checkpoints") or (0, 0))
         time.sleep(random.uniform(0, 0.5))  # wherever it is then, in the middle of a save or not
         process.kill()
-        process.wait()
+        process.communicate()
     ended = started(killed, *words)
-    assert ended.wait() == 0, ended.stderr.read()[-2000:]
+    _, said = ended.communicate()
+    assert ended.returncode == 0, said[-2000:]
     check_same(killed, tmp_path / "whole")
 
 

@@ -104,12 +104,13 @@ class Training:
         """Return the seconds of `count` steps after two to warm up; the weights change."""
         times = StepTimes()
         steps = min(count + 2, self.steps)
-        self.model.fit(self._batches(0, self.steps - steps), steps_per_epoch=steps, callbacks=[times], verbose=0)
+        batches = self._batches(0, self.steps - steps)
+        self.model.fit(batches, steps_per_epoch=steps, callbacks=[times], shuffle=False, verbose=0)
         return times.seconds[2:] or times.seconds
 
     def take_step(self, batch_size: int) -> None:
         """Take a step on images of nothing, to see whether it fits into memory; the weights change."""
-        self.model.fit(zeros(self.model, batch_size), verbose=0)
+        self.model.fit(zeros(self.model, batch_size), shuffle=False, verbose=0)
 
     def first_views(self) -> np.ndarray:
         """Return the images of the first batch as the network sees them, uint8 `(images, size, size, channels)`."""
