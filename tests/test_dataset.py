@@ -445,3 +445,20 @@ class TestFromArrays:
         import keras_inception
 
         assert keras_inception.ImageDataset is ImageDataset
+
+
+def test_weights_of_arrays_follow_their_images_into_the_splits():
+    images = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8)
+    weights = np.linspace(0, 2, 20)
+    dataset = ImageDataset.from_arrays(images, ["a", "b"] * 10, weights=weights)
+    for split in dataset.splits.values():
+        for index, weight in enumerate(split.weights):
+            assert weight == np.float32(weights[split.source(index)[0, 0]])
+    assert ImageDataset.from_arrays(images, ["a", "b"] * 10).fingerprint() != dataset.fingerprint()
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
+def test_a_weight_that_is_none_is_refused_by_its_position(wrong):
+    images = np.zeros((20, 8, 8), np.uint8)
+    with pytest.raises(DataError, match=r"at position 3; weights are numbers from 0 on"):
+        ImageDataset.from_arrays(images, ["a", "b"] * 10, weights=[1.0] * 3 + [wrong] + [1.0] * 16)

@@ -134,6 +134,24 @@ def test_without_groups_there_are_none(images):
     assert load(write(images / "list.csv", rows)).splits["train"].groups is None
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_weights_go_with_their_images_and_nothing_is_1(images, ending):
+    given = [("", 1.0), (0, 0.0), (2.5, 2.5), ("0.5", 0.5)]
+    rows = [{**row, "weight": given[index % 4][0]} for index, row in enumerate(ROWS)]
+    for split in load(write(images / f"list{ending}", rows)).splits.values():
+        assert split.weights.dtype == np.float32
+        assert split.weights.tolist() == [given[int(path.stem) % 4][1] for path in split.paths]
+    assert load(write(images / f"none{ending}", ROWS)).splits["train"].weights is None
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf", "much", "1,5"])
+def test_a_weight_that_is_none_is_refused_by_its_line(images, weight):
+    rows = [{**row, "weight": weight if index == 2 else ""} for index, row in enumerate(ROWS)]
+    said = refusal(write(images / "list.csv", rows))
+    assert line_of(said) == 4
+    assert repr(weight) in said
+
+
 def test_classes_are_sorted_and_labels_are_text(images):
     labels = ["10", "9", " größe 猫 ", "null"]
     rows = [{**row, "label": labels[index % 4]} for index, row in enumerate(ROWS)]

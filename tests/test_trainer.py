@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
@@ -22,7 +23,7 @@ from keras_inception.errors import ArchitectureError, ConfigError, RunError
 from keras_inception.run_folder import RunFolder
 from keras_inception.training import trainer
 from keras_inception.training.checkpoints import newest_place
-from keras_inception.training.session import resolved
+from keras_inception.training.session import Training, resolved
 
 
 def train_process(*words) -> None:
@@ -237,6 +238,21 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_state(stripe
     for path in (tmp_path / "r" / "checkpoints").glob("*.npz"):
         with np.load(path) as file:
             assert all(np.isfinite(file[name]).all() for name in file.files if name.startswith("shared"))
+
+
+@pytest.mark.parametrize(
+    ("fits", "said"),
+    [(2, "2 fit: give --batch-size 2, or keep 8 with --set training.accumulation=4"), (0, "for any smaller batch")],
+)
+def test_too_little_memory_says_which_batch_would_fit(fits, said, stripes, tiny, tmp_path, capsys, monkeypatch):
+    def too_large(batch_size):
+        if batch_size > fits:
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+
+    monkeypatch.setattr(Training, "fit_epoch", lambda job, *given: too_large(8))
+    monkeypatch.setattr(Training, "take_step", lambda job, batch_size: too_large(batch_size))
+    assert main(["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny]) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_second_process_does_not_train_in_the_same_folder(stripes, tiny, tmp_path, capsys):
