@@ -1,15 +1,9 @@
-"""Training: reproducible, equal on one and two devices, resumable, in every precision, on broken images too."""
+"""Training: reproducible, in every precision, on broken images too, and what ends it."""
 
-import errno
 import json
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,7 +16,6 @@ from keras_inception.data.dataset import ImageDataset
 from keras_inception.errors import ArchitectureError, ConfigError, RunError
 from keras_inception.run_folder import RunFolder
 from keras_inception.training import trainer
-from keras_inception.training.checkpoints import newest_place
 from keras_inception.training.session import Training, resolved
 
 
@@ -30,47 +23,6 @@ def train_process(*words) -> None:
     subprocess.run(
         [sys.executable, "-m", "keras_inception", "train", *map(str, words)], check=True, stdout=subprocess.DEVNULL
     )
-
-
-SAME_WEIGHTS = Path(__file__).with_name("same_weights.py")
-
-
-def trained_weights(path: Path, word: str, environment: dict | None = None) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, SAME_WEIGHTS, word, path], env=os.environ | (environment or {}))
-
-
-@pytest.mark.slow
-def test_two_devices_and_two_workers_give_the_weights_of_one_device(tmp_path):
-    """With synchronised batch normalisation, clipping, averages, and last batches smaller than the devices."""
-    for word in ("cpu:1", "cpu:2"):
-        assert trained_weights(tmp_path / f"{word[-1]}.npz", word).wait() == 0
-    ports = free_ports(2)
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-    together = [
-        trained_weights(
-            tmp_path / f"worker{index}.npz",
-            "auto",
-            {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})},
-        )
-        for index in range(2)
-    ]
-    assert [process.wait() for process in together] == [0, 0]
-    assert not (tmp_path / "worker1.npz").exists()
-    one = np.load(tmp_path / "1.npz")
-    assert len(one.files) > 400
-    for other in ("2.npz", "worker0.npz"):
-        for name, values in np.load(tmp_path / other).items():
-            np.testing.assert_allclose(values, one[name], rtol=0, atol=1e-11, err_msg=f"{other} {name}")
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.mark.slow
@@ -95,137 +47,6 @@ def test_the_configuration_of_a_run_gives_the_same_run_again(run, tmp_path):
     assert main(["train", "--config", str(run / "config.json"), "--run-dir", str(again)]) == 0
     assert RunFolder(again).config() == RunFolder(run).config()
     assert RunFolder(again).metrics()[0] == pytest.approx(RunFolder(run).metrics()[0], abs=1e-3)
-
-
-def started(folder: Path, *words) -> subprocess.Popen:
-    """Train in a process of its own, which cannot come too late for logical devices or determinism."""
-    command = [sys.executable, "-m", "keras_inception", "train", "--run-dir", folder, *words]
-    return subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_state(folder: Path, process: subprocess.Popen, after: tuple[int, int] = (0, 0)) -> None:
-    """Return once a state later than `after` is saved, or the process has ended."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if (newest_place(folder / "checkpoints") or (0, 0)) > after:
-            return
-        time.sleep(0.02)  # polls a process that runs on its own clock
-
-
-#: Everything that keeps a state of its own, at once.
-EVERYTHING = (
-    *("--epochs", "3", "--deterministic", "--save-every", "1", "--set", "data.brightness=0.2"),
-    *("--set", "data.mixup=0.4", "--set", "data.cutmix=1", "--set", "data.random_erasing=0.3"),
-    *("--set", "data.randaugment=2", "--set", "training.auxiliary_schedule=linear"),
-)
-
-
-def last_state(folder: Path) -> dict[str, np.ndarray]:
-    """The newest state but for its notes, which hold times."""
-    with np.load(max((folder / "checkpoints").glob("*.npz"))) as file:
-        return {name: file[name] for name in file.files if name != "notes"}
-
-
-def check_same(folder: Path, undisturbed: Path) -> None:
-    for name in ("metrics.csv", "gradients.csv"):
-        assert (folder / name).read_text() == (undisturbed / name).read_text(), name
-    first, second = last_state(folder), last_state(undisturbed)
-    assert first.keys() == second.keys()
-    for name, values in first.items():
-        np.testing.assert_array_equal(values, second[name], err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("devices", "kills"),
-    [
-        ("cpu:1", 1),
-        pytest.param("cpu:1", 12, marks=pytest.mark.slow),
-        pytest.param("cpu:2", 3, marks=pytest.mark.slow),
-    ],
-)
-def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, stripes, tiny, tmp_path):
-    words = ("--data", stripes, *tiny, *EVERYTHING, "--devices", devices, "--resume")
-    whole = started(tmp_path / "whole", *words)
-    _, said = whole.communicate()
-    assert whole.returncode == 0, said[-2000:]
-    random = np.random.default_rng(0)
-    killed = tmp_path / "killed"
-    for _ in range(kills):
-        process = started(killed, *words)
-        wait_for_state(killed, process, newest_place(killed / "checkpoints") or (0, 0))
-        time.sleep(random.uniform(0, 0.5))  # wherever it is then, in the middle of a save or not
-        process.kill()
-        process.communicate()
-    ended = started(killed, *words)
-    _, said = ended.communicate()
-    assert ended.returncode == 0, said[-2000:]
-    check_same(killed, tmp_path / "whole")
-
-
-def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tmp_path):
-    words = ("--data", stripes, *tiny, "--epochs", "40", "--save-every", "1", "--resume")
-    folder = tmp_path / "r"
-    process = started(folder, *words)
-    wait_for_state(folder, process)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate()
-    assert process.returncode == 143
-    (line,) = [line for line in said.splitlines() if "SIGTERM" in line]
-    epoch, step = newest_place(folder / "checkpoints")
-    assert f"saved after {epoch} epochs and {step} steps" in line
-    assert "--resume goes on" in line
-    assert RunFolder(folder).state() == "stopped"
-    rows = RunFolder(folder).metrics() if epoch else []
-    more = ["train", "--run-dir", str(folder), *map(str, words), "--epochs", str(epoch + 1)]
-    assert main(more) == 0
-    assert RunFolder(folder).metrics()[: len(rows)] == rows
-    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, epoch + 2))
-    assert RunFolder(folder).state() == "finished"
-
-
-def test_a_finished_run_says_so_and_more_epochs_go_on(run, tiny, stripes, tmp_path, caplog):
-    folder = tmp_path / "r"
-    shutil.copytree(run, folder)
-    words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]
-    assert main(words) == 0
-    assert "has finished all its 8 epochs" in caplog.text
-    assert main([*words, "--epochs", "9"]) == 0
-    rows = RunFolder(folder).metrics()
-    assert rows[:8] == RunFolder(run).metrics()
-    assert [row["epoch"] for row in rows] == list(range(1, 10))
-    assert main([*words, "--epochs", "7"]) == 2
-
-
-def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, tmp_path, caplog):
-    folder = tmp_path / "r"
-    shutil.copytree(run, folder)
-    newest = max((folder / "checkpoints").glob("*.npz"))
-    content = newest.read_bytes()
-    newest.write_bytes(content[: len(content) // 2])
-    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume", "--epochs", "9"]) == 0
-    assert "cannot be read" in caplog.text
-    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 10))
-
-
-def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, monkeypatch):
-    saved = np.savez
-
-    def full(file, **arrays):
-        if RunFolder(tmp_path / "r").metrics()[1:]:
-            Path(file).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        saved(file, **arrays)
-
-    monkeypatch.setattr(np, "savez", full)
-    words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--resume", "--epochs", "3"]
-    assert main(words) == 2
-    said = capsys.readouterr().err
-    assert "No space left on device" in said
-    assert "--resume" in said
-    assert newest_place(tmp_path / "r" / "checkpoints") == (1, 0)
-    monkeypatch.undo()
-    assert main(words) == 0
-    assert len(RunFolder(tmp_path / "r").metrics()) == 3
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_state(stripes, tiny, tmp_path, capsys):
@@ -307,16 +128,6 @@ def test_fine_tuning_begins_with_the_weights_and_holds_the_rows_asked_for(run, t
     with pytest.raises(ArchitectureError, match="give the architecture, width"):
         trainer.train(config.override({"model.width": 0.125}), tmp_path / "no", dataset=dataset)
     assert not (tmp_path / "no").exists()
-
-
-def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(run, stripes, tiny, tmp_path, capsys):
-    words = ["--data", str(stripes), "--run-dir", str(tmp_path / "new"), *tiny, "--epochs", "1", "--resume"]
-    assert main(["train", *words]) == 0
-    capsys.readouterr()
-    assert main(["train", *words, "--learning-rate", "0.5"]) == 2
-    said = capsys.readouterr().err
-    assert "training.learning_rate = 0.02" in said
-    assert "0.5" in said
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])

@@ -1,16 +1,16 @@
 """Several workers, as processes on this machine: who writes, what happens when one is killed, and how they go on."""
 
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from processes import free_ports, last_state, wait_for_state
 
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.checkpoints import newest_place
@@ -23,19 +23,9 @@ TRAIN = (sys.executable, "-m", "keras_inception", "train")
 OFTEN = ("--epochs", "3", "--save-every", "1", "--resume")
 
 
-def addresses() -> str:
-    sockets = [socket.socket() for _ in range(2)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
-    for one in sockets:
-        one.close()
-    return found
-
-
 def started(folder: Path, *words) -> list[subprocess.Popen]:
     """Two workers, each in a folder of its own, where its run would be."""
-    workers = addresses()
+    workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     together = []
     for index in range(2):
         own = folder / f"worker{index}"
@@ -54,24 +44,70 @@ def started(folder: Path, *words) -> list[subprocess.Popen]:
     return together
 
 
-def wait_for_place(checkpoints: Path, place: tuple[int, int], process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if (newest_place(checkpoints) or (0, 0)) >= place:
-            return
-        time.sleep(0.02)  # polls a process that runs on its own clock
-    raise AssertionError(f"no state {place}: {process.communicate()[1][-2000:]}")
-
-
 def ended(processes: list[subprocess.Popen]) -> list[str]:
     said = [process.communicate(timeout=600)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     return said
 
 
-def last_state(run: Path) -> dict[str, np.ndarray]:
-    with np.load(max((run / "checkpoints").glob("*.npz"))) as file:
-        return {name: file[name] for name in file.files if name != "notes"}
+SAME_WEIGHTS = Path(__file__).with_name("same_weights.py")
+
+
+def trained_weights(path: Path, word: str, environment: dict | None = None) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, SAME_WEIGHTS, word, path], env=os.environ | (environment or {}))
+
+
+def test_two_devices_and_two_workers_give_the_weights_of_one_device(tmp_path):
+    """With synchronised batch normalisation, clipping, averages, and last batches smaller than the devices."""
+    for word in ("cpu:1", "cpu:2"):
+        assert trained_weights(tmp_path / f"{word[-1]}.npz", word).wait() == 0
+    ports = free_ports(2)
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    together = [
+        trained_weights(
+            tmp_path / f"worker{index}.npz",
+            "auto",
+            {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})},
+        )
+        for index in range(2)
+    ]
+    assert [process.wait() for process in together] == [0, 0]
+    assert not (tmp_path / "worker1.npz").exists()
+    one = np.load(tmp_path / "1.npz")
+    assert len(one.files) > 400
+    for other in ("2.npz", "worker0.npz"):
+        for name, values in np.load(tmp_path / other).items():
+            np.testing.assert_allclose(values, one[name], rtol=0, atol=1e-11, err_msg=f"{other} {name}")
+
+
+KERAS_ALONE = """
+import keras, numpy as np, tensorflow as tf
+
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+ones = tf.data.Dataset.from_tensor_slices((np.ones((8, 4), np.float32), np.ones((8, 2), np.float32)))
+model.fit(ones.batch(4), verbose=0)
+"""
+
+
+def test_keras_alone_cannot_train_on_several_workers():
+    """Once it can, training/replicas.py has a fault less to mend."""
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
+    together = [
+        subprocess.Popen(
+            [sys.executable, "-c", KERAS_ALONE],
+            env=os.environ
+            | {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in together:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode != 0
+        assert "PerReplica" in said
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +138,7 @@ def test_a_killed_worker_stops_the_other_and_the_same_command_goes_on(killed, un
     words = ("--data", stripes, *tiny, *OFTEN)
     processes = started(tmp_path, *words)
     run = tmp_path / "worker0" / "run"
-    wait_for_place(run / "checkpoints", (1, 2), processes[0])
+    wait_for_state(run, processes[0], after=(1, 1))
     processes[killed].kill()
     left = processes[1 - killed]
     _, said = left.communicate(timeout=120)
@@ -119,7 +155,7 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(undisturbed, stripes,
     words = ("--data", stripes, *tiny, *OFTEN)
     processes = started(tmp_path, *words)
     run = tmp_path / "worker0" / "run"
-    wait_for_place(run / "checkpoints", (1, 1), processes[0])
+    wait_for_state(run, processes[0], after=(1, 0))
     processes[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [143, 143], said
@@ -137,7 +173,7 @@ def test_launch_starts_all_again_when_one_is_killed(undisturbed, stripes, tiny, 
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for_place(tmp_path / "run" / "checkpoints", (1, 1), launcher)
+    wait_for_state(tmp_path / "run", launcher, after=(1, 0))
     psutil.Process(launcher.pid).children()[1].kill()
     _, said = launcher.communicate(timeout=600)
     assert launcher.returncode == 0, said

@@ -1,0 +1,143 @@
+"""Runs that are killed, stopped or damaged, and go on as if nothing had happened."""
+
+import errno
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import last_state, wait_for_state
+
+from keras_inception.cli import main
+from keras_inception.run_folder import RunFolder
+from keras_inception.training.checkpoints import newest_place
+
+
+def started(folder: Path, *words) -> subprocess.Popen:
+    """Train in a process of its own, which cannot come too late for logical devices or determinism."""
+    command = [sys.executable, "-m", "keras_inception", "train", "--run-dir", folder, *words]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+#: Everything that keeps a state of its own, at once.
+EVERYTHING = (
+    *("--epochs", "3", "--deterministic", "--save-every", "1", "--set", "data.brightness=0.2"),
+    *("--set", "data.mixup=0.4", "--set", "data.cutmix=1", "--set", "data.random_erasing=0.3"),
+    *("--set", "data.randaugment=2", "--set", "training.auxiliary_schedule=linear"),
+)
+
+
+def check_same(folder: Path, undisturbed: Path) -> None:
+    for name in ("metrics.csv", "gradients.csv"):
+        assert (folder / name).read_text() == (undisturbed / name).read_text(), name
+    first, second = last_state(folder), last_state(undisturbed)
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("devices", "kills"),
+    [
+        ("cpu:1", 1),
+        pytest.param("cpu:1", 12, marks=pytest.mark.slow),
+        pytest.param("cpu:2", 3, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, stripes, tiny, tmp_path):
+    words = ("--data", stripes, *tiny, *EVERYTHING, "--devices", devices, "--resume")
+    whole = started(tmp_path / "whole", *words)
+    _, said = whole.communicate()
+    assert whole.returncode == 0, said[-2000:]
+    random = np.random.default_rng(0)
+    killed = tmp_path / "killed"
+    for _ in range(kills):
+        process = started(killed, *words)
+        wait_for_state(killed, process, newest_place(killed / "checkpoints") or (0, 0))
+        time.sleep(random.uniform(0, 0.5))  # wherever it is then, in the middle of a save or not
+        process.kill()
+        process.communicate()
+    ended = started(killed, *words)
+    _, said = ended.communicate()
+    assert ended.returncode == 0, said[-2000:]
+    check_same(killed, tmp_path / "whole")
+
+
+def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tmp_path):
+    words = ("--data", stripes, *tiny, "--epochs", "40", "--save-every", "1", "--resume")
+    folder = tmp_path / "r"
+    process = started(folder, *words)
+    wait_for_state(folder, process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143
+    (line,) = [line for line in said.splitlines() if "SIGTERM" in line]
+    epoch, step = newest_place(folder / "checkpoints")
+    assert f"saved after {epoch} epochs and {step} steps" in line
+    assert "--resume goes on" in line
+    assert RunFolder(folder).state() == "stopped"
+    rows = RunFolder(folder).metrics() if epoch else []
+    more = ["train", "--run-dir", str(folder), *map(str, words), "--epochs", str(epoch + 1)]
+    assert main(more) == 0
+    assert RunFolder(folder).metrics()[: len(rows)] == rows
+    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, epoch + 2))
+    assert RunFolder(folder).state() == "finished"
+
+
+def test_a_finished_run_says_so_and_more_epochs_go_on(run, tiny, stripes, tmp_path, caplog):
+    folder = tmp_path / "r"
+    shutil.copytree(run, folder)
+    words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]
+    assert main(words) == 0
+    assert "has finished all its 8 epochs" in caplog.text
+    assert main([*words, "--epochs", "9"]) == 0
+    rows = RunFolder(folder).metrics()
+    assert rows[:8] == RunFolder(run).metrics()
+    assert [row["epoch"] for row in rows] == list(range(1, 10))
+    assert main([*words, "--epochs", "7"]) == 2
+
+
+def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, tmp_path, caplog):
+    folder = tmp_path / "r"
+    shutil.copytree(run, folder)
+    newest = max((folder / "checkpoints").glob("*.npz"))
+    content = newest.read_bytes()
+    newest.write_bytes(content[: len(content) // 2])
+    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume", "--epochs", "9"]) == 0
+    assert "cannot be read" in caplog.text
+    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 10))
+
+
+def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, monkeypatch):
+    saved = np.savez
+
+    def full(file, **arrays):
+        if RunFolder(tmp_path / "r").metrics()[1:]:
+            Path(file).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--resume", "--epochs", "3"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "--resume" in said
+    assert newest_place(tmp_path / "r" / "checkpoints") == (1, 0)
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert len(RunFolder(tmp_path / "r").metrics()) == 3
+
+
+def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(run, stripes, tiny, tmp_path, capsys):
+    words = ["--data", str(stripes), "--run-dir", str(tmp_path / "new"), *tiny, "--epochs", "1", "--resume"]
+    assert main(["train", *words]) == 0
+    capsys.readouterr()
+    assert main(["train", *words, "--learning-rate", "0.5"]) == 2
+    said = capsys.readouterr().err
+    assert "training.learning_rate = 0.02" in said
+    assert "0.5" in said
