@@ -14,8 +14,8 @@ from keras_inception.cli import main
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-#: Those that train a network, on the photographs of the extra elpv: minutes, and figures that differ between machines.
-TRAINING = {"02_your_own_photographs"}
+#: Those that train networks: minutes, and figures that differ between machines.
+TRAINING = {"02_your_own_photographs", "03_auxiliary_heads"}
 
 #: Pictures that are not kept, because what they show is not ours to give away.
 PHOTOGRAPHS = {"02_your_own_photographs": 3}
@@ -51,7 +51,7 @@ def commands(notebook):
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["01_architecture", "02_your_own_photographs"]
+    assert [path.stem for path in NOTEBOOKS] == ["01_architecture", "02_your_own_photographs", "03_auxiliary_heads"]
 
 
 def test_words_are_compared_and_figures_are_not():
@@ -66,7 +66,7 @@ def test_words_are_compared_and_figures_are_not():
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in TRAINING)) for path in NOTEBOOKS],
 )
 def test_notebook_runs_and_prints_what_is_kept_in_it(path, tmp_path):
-    if path.stem in TRAINING and not importlib.util.find_spec("elpv_dataset"):
+    if path.stem in PHOTOGRAPHS and not importlib.util.find_spec("elpv_dataset"):
         pytest.skip("its photographs are not installed: tools/install elpv")
     kept = nbformat.read(path, as_version=4)
     notebook = nbformat.read(path, as_version=4)
