@@ -13,7 +13,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class History(keras.callbacks.Callback):
-    """After every epoch write the metrics, the best model so far and the last, all with averaged weights.
+    """After every epoch write the metrics and the best model so far; the last when all have been trained.
 
     Args:
         job: The training.
@@ -37,6 +37,14 @@ class History(keras.callbacks.Callback):
         """Return the row of the last epoch."""
         return _without_norms(self.rows[-1:])[0]
 
+    def save_last(self) -> None:
+        """Write the model as it is now, with averaged weights and with those that were averaged."""
+        plain = self._job.plain_model()
+        with self._job.model.averaged():
+            self._folder.save_model(plain, self._folder.last_keras)
+        if self._job.model.average is not None:
+            self._folder.save_model(plain, self._folder.last_raw_keras)
+
     def on_epoch_end(self, epoch, logs=None):
         unmeasured = (STEP_LOSS, f"val_{STEP_LOSS}", f"val_{GRADIENT_NORM}")
         row = {name: float(value) for name, value in logs.items() if not name.startswith(unmeasured)}
@@ -44,12 +52,9 @@ class History(keras.callbacks.Callback):
         self._folder.write_metrics(_without_norms(self.rows))
         self._folder.write_gradients(_norms(self.rows))
         plain = self._job.plain_model()
-        with self.model.averaged():
-            if self.best()["epoch"] == epoch + 1:
+        if self.best()["epoch"] == epoch + 1:
+            with self.model.averaged():
                 self._folder.save_model(plain, self._folder.best_keras)
-            self._folder.save_model(plain, self._folder.last_keras)
-        if self.model.average is not None:
-            self._folder.save_model(plain, self._folder.last_raw_keras)
         guessing = self._job.guessing_loss()
         for head in stalled(self.rows, list(plain.output), guessing):
             _LOG.warning(stall_message(head, guessing))

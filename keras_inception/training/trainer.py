@@ -211,6 +211,7 @@ def _finish(
     job: Training, folder: RunFolder, history: "History", tensorboard: TensorBoardLog, seconds: float
 ) -> dict[str, Any]:
     """Write what is known when all epochs have been trained; the summary comes last, and says that all is there."""
+    history.save_last()
     validation, labels = job.images[VALIDATION], job.images[VALIDATION].labels
     answers = _answers(folder, job)
     views = evaluation_views(validation, job.config.data)
