@@ -1,6 +1,7 @@
 """Runs that are killed, stopped or damaged, and go on as if nothing had happened."""
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from processes import last_state, wait_for_state
 from keras_inception.cli import main
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.checkpoints import newest_place
+from keras_inception.training.keeper import Keeper
 
 
 def started(folder: Path, *words) -> subprocess.Popen:
@@ -86,6 +88,30 @@ def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tm
     assert RunFolder(folder).metrics()[: len(rows)] == rows
     assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, epoch + 2))
     assert RunFolder(folder).state() == "finished"
+
+
+def test_a_run_that_is_asked_to_stop_while_it_is_measured_goes_on_with_the_measuring(
+    stripes, tiny, tmp_path, capsys, monkeypatch
+):
+    def asked(keeper, batch, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        measured(keeper, batch, logs)
+
+    measured = Keeper.on_test_batch_end
+    monkeypatch.setattr(Keeper, "on_test_batch_end", asked)
+    folder = tmp_path / "r"
+    words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--epochs", "2", "--resume"]
+    assert main(words) == 143
+    assert "saved after 0 epochs and " in capsys.readouterr().err
+    epoch, step = newest_place(folder / "checkpoints")
+    assert epoch == 0
+    assert step > 0
+    monkeypatch.undo()
+    assert main(words) == 0
+    whole = tmp_path / "whole"
+    assert main([*words[:4], str(whole), *words[5:]]) == 0
+    check_same(folder, whole)
 
 
 def test_a_finished_run_says_so_and_more_epochs_go_on(run, tiny, stripes, tmp_path, caplog):

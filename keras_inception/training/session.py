@@ -81,12 +81,14 @@ class Training:
         if self.freezing.set(epoch):
             self.model.make_train_function(force=True)
         if step == self.steps:  # all steps were taken; the evaluation was not ended
+            callbacks.on_train_begin()
             callbacks.on_epoch_begin(epoch)
             logs = self.model.get_metrics_result()
             measured = self.model.evaluate(
                 self._validation(), steps=self._validation_steps, callbacks=callbacks, return_dict=True, verbose=0
             )
             callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in measured.items()})
+            callbacks.on_train_end()
             return
         self.model.fit(
             self._batches(epoch, step),
