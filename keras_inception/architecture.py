@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from keras_inception.errors import ArchitectureError, unknown
@@ -396,11 +397,22 @@ ARCHITECTURES = {table.name: table for table in (GOOGLENET, GOOGLENET_BN, GOOGLE
 
 
 def get_architecture(name: str) -> Architecture:
-    """Return the table of that name.
+    """Return the table of that name, or of the file that `Architecture.to_json` wrote if the name ends in .json.
 
     Raises:
-        ArchitectureError: No table has that name; the message lists the nearest.
+        ArchitectureError: No table has that name, with the nearest in the message; or the file cannot be read.
     """
+    if name.endswith(".json"):
+        return _read(Path(name))
     if name not in ARCHITECTURES:
         raise ArchitectureError(unknown("architecture", name, ARCHITECTURES))
     return ARCHITECTURES[name]
+
+
+def _read(path: Path) -> Architecture:
+    try:
+        return Architecture.from_json(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArchitectureError(f"architecture {str(path)!r} cannot be read: {error}") from None
+    except ArchitectureError as error:
+        raise ArchitectureError(f"architecture {str(path)!r}: {error}") from None

@@ -83,7 +83,7 @@ class DataConfig:
 class ModelConfig:
     """Which network is built."""
 
-    architecture: str = "googlenet-bn"  # name of a table
+    architecture: str = "googlenet-bn"  # name of a table, or a file that Architecture.to_json wrote: *.json
     width: Annotated[float, Field(gt=0)] = 1.0  # factor on every width of the table
     normalization: Normalization | None = None  # None is what the table says
     dropout: Share | None = None  # in front of the classifier; None is what the table says (paper: 0.4)

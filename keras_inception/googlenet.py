@@ -60,7 +60,7 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
         classifier_activation: Activation of every output; None gives logits.
         name: Name of the model; by default the architecture's.
         auxiliary: Whether the two auxiliary heads are built; the output is then `{"main", "aux1", "aux2"}`.
-        architecture: A table, or the name of one.
+        architecture: A table, the name of one, or the path of its JSON file.
         normalization: "none", "lrn" or "batch" rewrites the table before building; None leaves what it says.
         dropout: Share of features dropped in front of the classifier, in [0, 1); None leaves what the table says.
 

@@ -331,6 +331,21 @@ def test_a_name_near_nothing_lists_all():
         ki.get_architecture("xyz")
 
 
+def test_a_name_that_ends_in_json_is_a_file(tmp_path):
+    path = tmp_path / "half.json"
+    path.write_text(ki.GOOGLENET.scaled(0.5).to_json())
+    assert ki.get_architecture(str(path)) == ki.GOOGLENET.scaled(0.5)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"{", b"{}"])
+def test_a_file_that_is_no_architecture_is_refused_by_its_name(content, tmp_path):
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArchitectureError, match=r"mine\.json"):
+        ki.get_architecture(str(path))
+
+
 def test_tables_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ki.GOOGLENET.rows[0].filters = 32

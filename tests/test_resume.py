@@ -119,12 +119,12 @@ def test_a_finished_run_says_so_and_more_epochs_go_on(run, tiny, stripes, tmp_pa
     shutil.copytree(run, folder)
     words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]
     assert main(words) == 0
-    assert "has finished all its 8 epochs" in caplog.text
-    assert main([*words, "--epochs", "9"]) == 0
+    assert "has finished all its 4 epochs" in caplog.text
+    assert main([*words, "--epochs", "5"]) == 0
     rows = RunFolder(folder).metrics()
-    assert rows[:8] == RunFolder(run).metrics()
-    assert [row["epoch"] for row in rows] == list(range(1, 10))
-    assert main([*words, "--epochs", "7"]) == 2
+    assert rows[:4] == RunFolder(run).metrics()
+    assert [row["epoch"] for row in rows] == list(range(1, 6))
+    assert main([*words, "--epochs", "3"]) == 2
 
 
 def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, tmp_path, caplog):
@@ -133,9 +133,9 @@ def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, t
     newest = max((folder / "checkpoints").glob("*.npz"))
     content = newest.read_bytes()
     newest.write_bytes(content[: len(content) // 2])
-    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume", "--epochs", "9"]) == 0
+    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume", "--epochs", "5"]) == 0
     assert "cannot be read" in caplog.text
-    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 10))
+    assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 6))
 
 
 def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, monkeypatch):
@@ -167,3 +167,12 @@ def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(r
     said = capsys.readouterr().err
     assert "training.learning_rate = 0.02" in said
     assert "0.5" in said
+
+
+def test_resume_with_another_architecture_in_the_same_file_is_refused(run, stripes, tiny, tmp_path, capsys):
+    folder = tmp_path / "r"
+    shutil.copytree(run, folder)
+    table = folder / "architecture.json"
+    table.write_text(table.read_text().replace('"filters": 4', '"filters": 5', 1))
+    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]) == 2
+    assert "tiny.json has changed since the run" in capsys.readouterr().err

@@ -17,7 +17,7 @@ def table(
     Example: keras-inception analyze table googlenet-bn
 
     Args:
-        architecture: googlenet, googlenet-bn or googlenet-small.
+        architecture: googlenet, googlenet-bn, googlenet-small, or a file such as a run's architecture.json.
         image_size: Side of the image in px.
         classes: Number of classes.
     """

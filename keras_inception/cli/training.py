@@ -64,7 +64,7 @@ def train(
         epochs: Passes over the training images.
         batch_size: Images per step over all devices and workers.
         image_size: Side of the square input in px.
-        architecture: googlenet, googlenet-bn or googlenet-small.
+        architecture: googlenet, googlenet-bn, googlenet-small, or a file such as a run's architecture.json.
         width: Factor on every width.
         learning_rate: Peak rate, as it is used.
         class_weights: balanced gives rare classes as much weight as common ones.

@@ -349,6 +349,11 @@ def _check_same_config(folder: RunFolder, config: RunConfig) -> None:
                 f"the run in {str(folder.path)!r} was started with {field} = {old.get(field)!r}, not {new[field]!r}; "
                 f"give the same, or --overwrite to begin again"
             )
+    if folder.architecture() != config.model.table():
+        raise RunError(
+            f"{config.model.architecture} has changed since the run in {str(folder.path)!r} began; bring it back, or "
+            f"--overwrite to begin again"
+        )
     seen = len(folder.metrics())
     if config.training.epochs < seen:
         raise RunError(
