@@ -112,7 +112,7 @@ class TrainingConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     # Peak rate; None is reference_rate × batch_size / reference_batch (linear scaling, arXiv:1706.02677).
     learning_rate: Positive | None = None
-    # None is the optimizer's: 0.1 for SGD (arXiv:1706.02677, torchvision), 0.00025 for AdamW (DeiT, arXiv:2012.12877).
+    # None is the optimizer's and the network's: see reference_rate below.
     reference_rate: Positive | None = None
     reference_batch: Count = 256
     schedule: Literal["cosine", "exponential"] = "cosine"  # to zero (arXiv:1608.03983); or by decay_factor
@@ -211,9 +211,20 @@ class RunConfig:
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
 
-#: Rate, for reference_batch images a step, and weight decay of each optimizer where a recipe gives none.
-REFERENCE_RATES = {"sgd": 0.1, "adamw": 2.5e-4}
+#: Weight decay of each optimizer where a recipe gives none.
 WEIGHT_DECAYS = {"sgd": 2e-4, "adamw": 0.05}
+
+# Rates for 256 images a step. The first two were published for batches of 32: 0.045 as BN-x30, the best single network
+# of arXiv:1502.03167, section 4.2.2, and 0.01 in BVLC's quick solver for a GoogLeNet with LRN.
+_SGD_BATCH_NORMALIZED, _SGD, _ADAMW = 0.36, 0.08, 2.5e-4  # the last is DeiT's, arXiv:2012.12877, from 512 images
+
+
+def reference_rate(optimizer: str, batch_normalization: bool) -> float:
+    """Return the rate for 256 images a step where a recipe gives none."""
+    if optimizer == "adamw":
+        return _ADAMW
+    return _SGD_BATCH_NORMALIZED if batch_normalization else _SGD
+
 
 #: What each recipe changes.
 RECIPES: dict[str, dict[str, Any]] = {

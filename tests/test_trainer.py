@@ -183,8 +183,10 @@ def test_what_the_architecture_decides_is_filled_in():
         config = resolved(RunConfig().override(values))
         return config.data.image_size, config.training.learning_rate
 
-    assert fill() == (224, 0.0125)
-    assert fill(**{"model.architecture": "googlenet-small"}) == (32, 0.0125)
+    assert fill() == (224, pytest.approx(0.045))  # BN-x30's
+    assert fill(**{"model.architecture": "googlenet"}) == (224, pytest.approx(0.01))  # BVLC's
+    assert fill(**{"model.architecture": "googlenet-small"}) == (32, pytest.approx(0.045))
+    assert fill(**{"training.optimizer": "adamw"}) == (224, pytest.approx(2.5e-4 / 8))
     assert fill(**{"data.image_size": 96, "training.learning_rate": 0.3}) == (96, 0.3)
 
 

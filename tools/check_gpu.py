@@ -17,21 +17,27 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.linalg import norm
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from keras_inception.run_folder import RunFolder
 
-#: A training of some ten seconds.
-SMALL = (
-    *("--data", "digits", "--architecture", "googlenet-small", "--width", "0.25", "--image-size", "28"),
-    *("--epochs", "2", "--batch-size", "64", "--seed", "1", "--learning-rate", "0.02"),
+#: What all trainings have; a batch can be shared by 1 to 6, 8 or 12 devices.
+ALL = (
+    *("--data", "digits", "--epochs", "2", "--batch-size", "120", "--seed", "1", "--learning-rate", "0.02"),
     *("--set", "training.warmup_epochs=0", "--set", "data.random_crop=false", "--set", "data.flip_horizontal=false"),
 )
-# What makes several devices comparable to the digit: their dropout differs, and so would TF32 and unordered sums.
-COMPARABLE = ("--set", "model.dropout=0", "--set", "model.auxiliary_dropout=0", "--deterministic")
-TOLERANCE = 1e-4
+# One step that devices can be compared by: without dropout, which differs, TF32 and unordered sums. Through a new
+# network with batch normalisation, float32's rounding reaches 0.003% of the loss and 15% of the gradients of the
+# lowest kernels; that both are those of one device, tests in float64 show.
+COMPARABLE = (
+    *("--set", "model.dropout=0", "--set", "model.auxiliary_dropout=0", "--deterministic"),
+    *("--precision", "float32", "--epochs", "1", "--batch-size", "960"),
+)
+LOSS_TOLERANCE = 1e-3
+GRADIENT_TOLERANCE = 0.5
 
 
 class Wrong(Exception):  # noqa: N818 - what a check found, no error of its own
@@ -49,11 +55,12 @@ class Checks:
         folder: For the runs.
         one: Word for one device, as --devices takes it.
         several: Word for all, or None where there is one.
-        large: The words of the training that is timed.
+        small: Words that name the network of the trainings.
+        large: And of the one that is timed.
     """
 
-    def __init__(self, folder: Path, one: str, several: str | None, large: tuple[str, ...]):
-        self.folder, self.one, self.several, self.large = folder, one, several, large
+    def __init__(self, folder: Path, one: str, several: str | None, small: tuple[str, ...], large: tuple[str, ...]):
+        self.folder, self.one, self.several, self.small, self.large = folder, one, several, small, large
 
     def all(self) -> dict[str, Callable[[], str]]:
         """Return what each check is called and does; it returns what it found."""
@@ -63,7 +70,7 @@ class Checks:
             "one device, mixed_bfloat16": lambda: self.learns("mixed_bfloat16", self.one),
             "all devices, float32": lambda: self.learns("float32", self.all_devices()),
             "all devices, mixed_float16": lambda: self.learns("mixed_float16", self.all_devices()),
-            "one device and all end with equal weights": self.equal_weights,
+            "a step on all devices is that on one": self.equal_steps,
             "killed and resumed, equal to the bit": self.exact_resume,
             "export answers like the mixed_float16 run": self.exports,
             "speed of float32": lambda: self.speed("float32"),
@@ -85,24 +92,26 @@ class Checks:
         skipped = f", {summary['skipped_steps']} steps skipped" if precision == "mixed_float16" else ""
         return f"loss {first:.3f} to {last:.3f}, validation top-1 {rows[-1]['val_main_top1']:.1%}{skipped}"
 
-    def equal_weights(self) -> str:
-        words = (*COMPARABLE, "--precision", "float32", "--epochs", "1", "--devices")
-        states = [
-            _state(self._trained(f"equal-{number}", *words, devices))
-            for number, devices in enumerate((self.one, self.all_devices()))
-        ]
-        one, several = ({name: a for name, a in state.items() if name.startswith("shared")} for state in states)
-        largest = max(float(np.abs(one[name] - several[name]).max()) for name in one)
-        if not largest <= TOLERANCE:
-            raise Wrong(f"weights differ by {largest:.2g}, more than {TOLERANCE:g}")
-        return f"weights differ by {largest:.2g} at most"
+    def equal_steps(self) -> str:
+        devices = {"one": self.one, "all": self.all_devices()}
+        runs = [self._trained(f"step-{name}", *COMPARABLE, "--devices", which) for name, which in devices.items()]
+        losses = [run.metrics()[0]["loss"] for run in runs]
+        if abs(losses[1] - losses[0]) > LOSS_TOLERANCE * losses[0]:
+            raise Wrong(f"the loss is {losses[0]:.6f} on one and {losses[1]:.6f} on all")
+        one, several = map(_state, runs)
+        # Kernels and their momentum, which is the gradient after one step.
+        kernels = [name for name, array in one.items() if array.ndim == 4 and array.any()]
+        apart = max(float(norm((one[name] - several[name]).ravel()) / norm(one[name].ravel())) for name in kernels)
+        if not apart <= GRADIENT_TOLERANCE:
+            raise Wrong(f"a kernel's gradient differs by {apart:.0%}, more than {GRADIENT_TOLERANCE:.0%}")
+        return f"losses {losses[0]:.6f} and {losses[1]:.6f}, gradients of kernels differ by {apart:.1%} at most"
 
     def exact_resume(self) -> str:
         words = ("--deterministic", "--precision", "mixed_float16", "--devices", self.one, "--save-every", "5")
         undisturbed = self._trained("undisturbed", *words)
         killed = self.folder / "killed"
         process = subprocess.Popen(
-            _command(killed, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+            self._command(killed, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
         )
         while process.poll() is None and not list((killed / "checkpoints").glob("*.npz")):
             time.sleep(0.05)
@@ -125,7 +134,7 @@ class Checks:
         return "SavedModel and TFLite"
 
     def speed(self, precision: str) -> str:
-        words = [sys.executable, "-m", "keras_inception", "train", *SMALL, *self.large, "--dry-run"]
+        words = [sys.executable, "-m", "keras_inception", "train", *ALL, *self.large, "--dry-run"]
         said = _run([*words, "--precision", precision, "--devices", self.one])
         found = re.search(r"([\d.]+) images/s", said)
         if found is None:
@@ -133,12 +142,12 @@ class Checks:
         return f"{found[1]} images/s, googlenet-bn, {' '.join(self.large).replace('--', '')}"
 
     def _trained(self, name: str, *words: str) -> RunFolder:
-        _run(_command(self.folder / name, *words))
+        _run(self._command(self.folder / name, *words))
         return RunFolder(self.folder / name)
 
-
-def _command(folder: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "keras_inception", "train", "--run-dir", str(folder), *SMALL, *words]
+    def _command(self, folder: Path, *words: str) -> list[str]:
+        train = [sys.executable, "-m", "keras_inception", "train", "--run-dir", str(folder)]
+        return [*train, *ALL, *self.small, *words]
 
 
 def _environment() -> dict[str, str]:
@@ -185,14 +194,16 @@ def main(cpu: bool = False, output: Annotated[Path | None, tyro.conf.arg(name="j
     for number, details in enumerate(devices):
         screen.print(f"device {number}: {', '.join(f'{name} {value}' for name, value in details.items())}")
     if cpu:
-        large = ("--architecture", "googlenet-bn", "--image-size", "64", "--batch-size", "16")
+        small = ("--architecture", "tests/tiny.json")
+        large = ("--architecture", "googlenet-bn", "--width", "0.25", "--image-size", "96", "--batch-size", "16")
         one, several = "cpu:1", "cpu:2"
     else:
+        small = ("--architecture", "googlenet-small", "--width", "0.25", "--image-size", "28")
         large = ("--architecture", "googlenet-bn", "--width", "1", "--image-size", "224", "--batch-size", "128")
         one, several = "gpu:0", "all" if len(devices) > 1 else None
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, check in Checks(Path(folder), one, several, large).all().items():
+        for name, check in Checks(Path(folder), one, several, small, large).all().items():
             begun = time.monotonic()
             try:
                 result, detail = "holds", check()

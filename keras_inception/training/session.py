@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.config import REFERENCE_RATES, WEIGHT_DECAYS, RunConfig
+from keras_inception.config import WEIGHT_DECAYS, RunConfig, reference_rate
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
 from keras_inception.data.pipeline import check_broken, evaluation_batches, read_images, training_batches
 from keras_inception.errors import ConfigError
@@ -191,13 +191,13 @@ class Training:
 
 def resolved(config: RunConfig) -> RunConfig:
     """Return `config` with what depends on other fields filled in: the image's size, the rates and the weight decay."""
-    training = config.training
-    reference = training.reference_rate or REFERENCE_RATES[training.optimizer]
+    training, table = config.training, config.model.table()
+    reference = training.reference_rate or reference_rate(training.optimizer, table.batch_normalization)
     rate = training.learning_rate or reference * training.batch_size / training.reference_batch
     decay = WEIGHT_DECAYS[training.optimizer] if training.weight_decay is None else training.weight_decay
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, image_size=config.data.image_size or config.model.table().image_size),
+        data=dataclasses.replace(config.data, image_size=config.data.image_size or table.image_size),
         training=dataclasses.replace(training, reference_rate=reference, learning_rate=rate, weight_decay=decay),
     )
 
