@@ -37,9 +37,9 @@ def test_the_paper_lowers_the_rate_by_4_percent_every_8_epochs():
 @pytest.mark.parametrize(
     ("fields", "rate"),
     [
-        ({}, 0.1 * 32 / 256),
-        ({"batch_size": 256}, 0.1),
-        ({"batch_size": 512}, 0.2),
+        ({}, 0.36 * 32 / 256),
+        ({"batch_size": 256}, 0.36),
+        ({"batch_size": 512}, 0.72),
         ({"optimizer": "adamw", "batch_size": 512}, 5e-4),
         ({"batch_size": 512, "learning_rate": 0.03}, 0.03),
         ({"batch_size": 64, "reference_rate": 0.01, "reference_batch": 32}, 0.02),

@@ -27,7 +27,7 @@ def started(folder: Path, *words) -> subprocess.Popen:
 
 #: Everything that keeps a state of its own, at once.
 EVERYTHING = (
-    *("--epochs", "3", "--deterministic", "--save-every", "1", "--set", "data.brightness=0.2"),
+    *("--deterministic", "--save-every", "1", "--set", "data.brightness=0.2"),
     *("--set", "data.mixup=0.4", "--set", "data.cutmix=1", "--set", "data.random_erasing=0.3"),
     *("--set", "data.randaugment=2", "--set", "training.auxiliary_schedule=linear"),
 )
@@ -43,15 +43,15 @@ def check_same(folder: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "kills"),
+    ("devices", "kills", "epochs"),
     [
-        ("cpu:1", 1),
-        pytest.param("cpu:1", 12, marks=pytest.mark.slow),
-        pytest.param("cpu:2", 3, marks=pytest.mark.slow),
+        ("cpu:1", 1, 2),
+        pytest.param("cpu:1", 12, 3, marks=pytest.mark.slow),
+        pytest.param("cpu:2", 3, 3, marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, stripes, tiny, tmp_path):
-    words = ("--data", stripes, *tiny, *EVERYTHING, "--devices", devices, "--resume")
+def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, epochs, stripes, tiny, tmp_path):
+    words = ("--data", stripes, *tiny, "--epochs", epochs, *EVERYTHING, "--devices", devices, "--resume")
     whole = started(tmp_path / "whole", *words)
     _, said = whole.communicate()
     assert whole.returncode == 0, said[-2000:]
