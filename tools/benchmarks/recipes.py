@@ -91,7 +91,7 @@ class Table:
 WHOLE_IMAGES: dict[str, Any] = {"data.random_crop": False}
 CELLS = {"data.flip_vertical": True, "data.brightness": 0.2, "data.contrast": 0.3}  # as in tools/demo
 NO_HEADS = {"model.auxiliary": False}
-# A rate at which every normalisation learns; modern's own, 3.6 times as high, is batch normalisation's alone.
+# A rate at which every normalisation learns; modern's own, 3.6 times as high, is for batch normalisation alone.
 EQUAL = WHOLE_IMAGES | {"training.reference_rate": 0.1}
 FAST: dict[str, Any] = {"training.reference_rate": 0.4}
 # LRN and no normalisation have biases, and the table's other values, alike.
@@ -230,8 +230,8 @@ def train_torchvision(config: RunConfig, dataset: ImageDataset, folder: Path) ->
             pixels, labels, _ = next(batches)
             for group in optimizer.param_groups:
                 group["lr"] = rate(config, taken, steps)
-            soft = torch.from_numpy(labels["main"])
-            outputs = network(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+            soft = torch.from_numpy(labels["main"].copy())
+            outputs = network(torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2))
             losses = [
                 torch.nn.functional.cross_entropy(logits, soft, label_smoothing=training.label_smoothing)
                 for logits in outputs
@@ -244,7 +244,7 @@ def train_torchvision(config: RunConfig, dataset: ImageDataset, folder: Path) ->
             taken += 1
             averaged.update_parameters(network)
         measured = {name: top1(averaged, images[name], config) for name in (VALIDATION,)}
-        print(f"epoch {epoch + 1}: loss {float(loss):.4f}, validation {measured[VALIDATION]:.4f}", flush=True)
+        print(f"epoch {epoch + 1}: loss {loss.item():.4f}, validation {measured[VALIDATION]:.4f}", flush=True)
         if measured[VALIDATION] > best[VALIDATION]:
             best = {"epoch": epoch + 1, **measured, "weights": {k: v.clone() for k, v in averaged.state_dict().items()}}
     averaged.load_state_dict(best.pop("weights"))
