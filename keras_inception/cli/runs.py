@@ -181,7 +181,7 @@ def export(run: Positional[Path]) -> None:
     load_tensorflow()
     from rich.table import Table
 
-    from keras_inception.export import export as export_run
+    from keras_inception.export.export import export as export_run
 
     screen = console()
     with counting(screen, "reading images") as on_images:

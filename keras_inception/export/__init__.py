@@ -1,0 +1,1 @@
+"""A run made into files that answer like it."""
