@@ -1,7 +1,9 @@
 """The one family of errors a user can meet: each message is one line that names the value and the remedy."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InceptionError(Exception):
@@ -70,3 +72,11 @@ def unknown(what: str, value: str, known: Iterable[str]) -> str:
     if near:
         return f"unknown {what} {value!r}; did you mean {' or '.join(near)}?"
     return f"unknown {what} {value!r}; known: {', '.join(names)}"
+
+
+def imported(module: str, extra: str) -> Any:
+    """Import a module that only some users need; raises RunError, which names the extra, where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise RunError(f"{module} is not installed; run: pip install 'keras-inception[{extra}]'") from None

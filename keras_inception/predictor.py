@@ -1,4 +1,4 @@
-"""One interface to whatever answers: a run, a SavedModel or a TFLite file. Pixels in, probabilities out."""
+"""One interface to whatever answers: a run, SavedModel, TFLite, ONNX or Keras file. Pixels in, probabilities out."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_inception.errors import RunError
+from keras_inception.card import Kind, kind_of
+from keras_inception.errors import RunError, imported
 from keras_inception.run_folder import RunFolder
 
 #: Name of the output of every exported model.
@@ -19,17 +20,39 @@ class Predictor:
     """A model that answers.
 
     Args:
-        kind: "keras", "saved_model" or "tflite".
+        kind: What it is.
         probabilities: From float32 `(batch, height, width, channels)` in the model's range to float32
             `(batch, classes)`, or `(batch, outputs, classes)` of `open_heads`.
     """
 
-    kind: str
+    kind: Kind
     probabilities: Callable[[np.ndarray], np.ndarray]
 
     def answers(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """Return the probabilities of all images in `batches`, `(images, classes)`."""
         return np.concatenate([self.probabilities(batch) for batch in batches])
+
+
+def open_model(path: str | Path, threads: int | None = None) -> Predictor:
+    """Open a run's best model, or an exported file; only runs, `.keras` files and SavedModels need TensorFlow.
+
+    Args:
+        path: A run's folder, a SavedModel's numbered folder, or a .tflite, .onnx or .keras file.
+        threads: That a TFLite or ONNX file is computed in; None leaves it to the library. TensorFlow's are those of
+            the process.
+
+    Raises:
+        RunError: There is none, or no epoch of the run has ended.
+    """
+    path = Path(path)
+    openers: dict[Kind, Callable[[], Predictor]] = {
+        "run": lambda: open_run(path),
+        "saved_model": lambda: open_saved_model(path),
+        "tflite": lambda: open_tflite(path, threads),
+        "onnx": lambda: open_onnx(path, threads),
+        "keras": lambda: open_keras(path),
+    }
+    return openers[kind_of(path)]()
 
 
 def open_run(path: str | Path) -> Predictor:
@@ -62,13 +85,13 @@ def open_heads(path: str | Path) -> tuple[tuple[str, ...], Predictor]:
         of_heads = answers(images)
         return np.stack([of_heads[name] for name in names], axis=1)
 
-    return names, Predictor("keras", probabilities)
+    return names, Predictor("run", probabilities)
 
 
-def keras_predictor(model: Any) -> Predictor:
+def keras_predictor(model: Any, kind: Kind = "run") -> Predictor:
     """Return a predictor of a Keras model with one output."""
     answers = _traced(model)
-    return Predictor("keras", lambda images: answers(images).numpy())
+    return Predictor(kind, lambda images: answers(images).numpy())
 
 
 def _traced(model: Any) -> Callable[[np.ndarray], Any]:
@@ -125,16 +148,81 @@ def open_saved_model(path: str | Path) -> Predictor:
     return Predictor("saved_model", lambda images: serve(**{name: tf.constant(images)})[PROBABILITIES].numpy())
 
 
-def open_tflite(path: str | Path) -> Predictor:
-    """Open a TFLite file that `export` wrote, by LiteRT. TensorFlow is not needed.
+def open_keras(path: str | Path) -> Predictor:
+    """Open a `.keras` file that `export` wrote.
 
     Raises:
         RunError: There is none.
     """
-    if not Path(path).is_file():
-        raise RunError(f"there is no TFLite file {str(path)!r}; 'keras-inception export' makes one")
+    _check_file(Path(path))
+    import keras
+
+    import keras_inception.layers  # noqa: F401  registers the layer of networks with LRN
+
+    return keras_predictor(keras.saving.load_model(path, compile=False), "keras")
+
+
+def open_tflite(path: str | Path, threads: int | None = None) -> Predictor:
+    """Open a TFLite file that `export` wrote, by LiteRT. TensorFlow is not needed.
+
+    A file that takes and gives whole numbers is given them: its scales stand in it.
+
+    Args:
+        path: The file.
+        threads: That it is computed in.
+
+    Raises:
+        RunError: There is none.
+    """
+    _check_file(Path(path))
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(model_path=str(path)).get_signature_runner()
-    (name,) = run.get_input_details()
-    return Predictor("tflite", lambda images: run(**{name: images})[PROBABILITIES])
+    run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner()
+    ((name, taken),) = run.get_input_details().items()
+    given = run.get_output_details()[PROBABILITIES]
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return _as_floats(run(**{name: _as_stored(images, taken)})[PROBABILITIES], given)
+
+    return Predictor("tflite", probabilities)
+
+
+def open_onnx(path: str | Path, threads: int | None = None) -> Predictor:
+    """Open an ONNX file that `export` wrote, by ONNX Runtime. TensorFlow is not needed.
+
+    Args:
+        path: The file.
+        threads: That it is computed in.
+
+    Raises:
+        RunError: There is none, or ONNX Runtime is not installed.
+    """
+    _check_file(Path(path))
+    runtime = imported("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = runtime.InferenceSession(str(path), options)
+    (image,) = session.get_inputs()
+    return Predictor("onnx", lambda images: session.run([PROBABILITIES], {image.name: images})[0])
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise RunError(f"there is no file {str(path)!r}; 'keras-inception export' makes one")
+
+
+def _as_stored(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Return float32 values as a TFLite file takes them: floats, or whole numbers by its scale."""
+    if details["dtype"] == np.float32:
+        return values
+    scale, zero = details["quantization"]
+    limits = np.iinfo(details["dtype"])
+    return np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(details["dtype"])
+
+
+def _as_floats(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Return what a TFLite file gives as float32."""
+    if details["dtype"] == np.float32:
+        return values
+    scale, zero = details["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale)

@@ -80,11 +80,11 @@ def stripe_detector(images):
 def detector(monkeypatch):
     """A detector answers for every run, and for one called "always-lying" the name of the run."""
 
-    def open_run(path):
-        always = Predictor("keras", lambda images: np.tile(np.float32([1, 0]), (len(images), 1)))
-        return always if path.name == "always-lying" else Predictor("keras", stripe_detector)
+    def open_model(path):
+        always = Predictor("run", lambda images: np.tile(np.float32([1, 0]), (len(images), 1)))
+        return always if path.name == "always-lying" else Predictor("run", stripe_detector)
 
-    monkeypatch.setattr(comparison, "open_run", open_run)
+    monkeypatch.setattr(comparison, "open_model", open_model)
 
 
 def test_a_run_is_no_better_than_itself(run, detector, capsys):

@@ -9,8 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from keras_inception.export import export as export_module
 from keras_inception.cli import main
+from keras_inception.export import export as export_module
 from keras_inception.export.export import export, write_saved_model, write_tflite
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.predictor import open_run

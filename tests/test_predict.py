@@ -29,7 +29,7 @@ def darkness(images):
 
 @pytest.fixture
 def fast(monkeypatch):
-    monkeypatch.setattr(prediction, "open_run", lambda path: Predictor("keras", darkness))
+    monkeypatch.setattr(prediction, "open_model", lambda path: Predictor("run", darkness))
 
 
 @pytest.fixture

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import tyro
 from tyro.conf import Positional
 
 from keras_inception.cli.screen import (
-    check_run,
+    check_model,
     console,
     counting,
     flag,
+    listed,
     load_tensorflow,
     print_json,
     say,
@@ -32,14 +33,14 @@ def evaluate(
     data: Annotated[Path | None, flag("FOLDER", "the run's own data")] = None,
     reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
     predictions: Literal["csv", "parquet"] = "csv",
-    output: Annotated[Path | None, flag("FOLDER", "evaluation in the run; several runs need one")] = None,
+    output: Annotated[Path | None, flag("FOLDER", "evaluation in the run; several need one")] = None,
 ) -> None:
-    """Measure a run's best model, or several as an ensemble; figures, pictures and answers stand in a folder.
+    """Measure a run's best model, an exported file, or several as an ensemble; figures and answers stand in a folder.
 
     Example: keras-inception evaluate runs/first --crops 10
 
     Args:
-        run: Folder of a run; several are an ensemble, whose answers are averaged.
+        run: Folder of a run, or an exported file; several are an ensemble, whose answers are averaged.
         split: The images to measure on.
         crops: How many crops of each image, whose answers are averaged: the centre, or the 10 or 144 of publications.
         heads: Measure the auxiliary heads too.
@@ -53,7 +54,7 @@ def evaluate(
 
         raise RunError("no run given; give the folder of a run")
     for folder in run:
-        check_run(folder)
+        check_model(folder)
     load_tensorflow()
     from keras_inception.data.decode import printable
     from keras_inception.evaluation.evaluate import evaluate as evaluate_runs, evaluation_folder
@@ -100,7 +101,7 @@ def compare(
         crops: As in evaluate.
     """
     for folder in run:
-        check_run(folder)
+        check_model(folder)
     load_tensorflow()
     from rich.table import Table
 
@@ -129,28 +130,30 @@ def predict(
     output: Annotated[Path | None, flag("FILE", "the terminal")] = None,
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
-    """Classify images with a run's best model.
+    """Classify images with a run's best model, or an exported file.
 
     Example: keras-inception predict runs/first cat.jpg holiday/ 'more/*.png' --top 3
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, or a file that export wrote: model.tflite needs no TensorFlow.
         image: Files, folders or patterns.
         top: How many labels to give for each.
         reject_below: An answer whose probability is lower counts as none of the classes.
         output: Write a table (.csv, .parquet) or JSON (.json) in place of printing.
         json: Print JSON in place of a table.
     """
+    from keras_inception.card import kind_of
     from keras_inception.errors import DataError
 
     if not image:
         raise DataError("no image given; give files, folders or patterns after the run")
-    check_run(run)
+    check_model(run)
     if output is not None:
         from keras_inception.evaluation.predictions import check_ending
 
         check_ending(output)
-    load_tensorflow()
+    if kind_of(run) not in ("tflite", "onnx"):  # which are run without it
+        load_tensorflow()
     from rich.console import Console
 
     from keras_inception.data.decode import printable
@@ -169,40 +172,98 @@ def predict(
     say_left_out(Console(stderr=True, soft_wrap=True), broken)
 
 
-def export(run: Positional[Path]) -> None:
-    """Write a run's best model as SavedModel and TFLite, and prove that each answers like it.
+def export(
+    run: Positional[Path | None] = None,
+    to: Annotated[str, tyro.conf.arg(metavar="FORMATS")] = "saved_model,tflite",
+    quantize: Annotated[str, tyro.conf.arg(metavar="PRECISIONS", help_behavior_hint="(default: none)")] = "",
+    int8_io: Literal["uint8", "float32"] = "uint8",
+    verify_with: Annotated[Path | None, flag("FOLDER", "the run's test images")] = None,
+    tolerance: float = 1e-4,
+    float16_tolerance: float = 2e-3,
+    agreement: float = 0.97,
+    accuracy_loss: float = 0.01,
+    verify: Annotated[Path | None, flag("FOLDER", "nothing is verified")] = None,
+) -> None:
+    """Write a run's best model for servers, phones and other runtimes, and prove that each file answers like it.
 
-    Example: keras-inception export runs/first
+    Example: keras-inception export runs/first --to saved_model,tflite,onnx --quantize float16,int8
 
     Args:
         run: Folder of the run; the files stand in its folder export.
+        to: saved_model, tflite, onnx, keras; several with commas.
+        quantize: Further TFLite files: float16, dynamic, int8, int16x8; several with commas.
+        int8_io: What the int8 file takes and gives: uint8 takes the pixels as they are.
+        verify_with: Prove it with the images of this folder.
+        tolerance: Largest difference of a probability in float32.
+        float16_tolerance: The same with weights in 16 bits.
+        agreement: Least share of equal answers with weights in 8 bits.
+        accuracy_loss: Largest loss of top-1 there, as a share of the images.
+        verify: Check in place of exporting that this export, or a copy of it, is as it was written.
     """
-    check_run(run)
-    load_tensorflow()
-    from rich.table import Table
-
-    from keras_inception.export.export import export as export_run
+    from keras_inception.errors import RunError
 
     screen = console()
-    with counting(screen, "reading images") as on_images:
-        result = export_run(run, on_images=on_images)
-    table = Table("export", "MB", "largest difference", "same top-1")
+    if verify is not None:
+        from keras_inception.export.manifest import verify as verify_export
+
+        manifest = verify_export(verify)
+        where = manifest["provenance"]
+        say(
+            screen,
+            f"all {len(manifest['files'])} files are as they were exported from {where['run']} "
+            f"(epoch {where['epoch']})",
+        )
+        return
+    if run is None:
+        raise RunError("no run given; give the folder of a run")
+    from keras_inception.export.export import Format, export as export_run
+    from keras_inception.export.proof import Thresholds
+    from keras_inception.export.tflite import Precision
+
+    formats = listed(to, "format", get_args(Format))
+    precisions = listed(quantize, "precision", get_args(Precision))
+    check_model(run)
+    load_tensorflow()
+
+    with counting(screen, "reading images") as on_images, screen.status("") as status:
+        result = export_run(
+            run,
+            to=cast("list[Format]", formats),
+            quantize=cast("list[Precision]", precisions),
+            interface=int8_io,
+            verify_with=verify_with,
+            thresholds=Thresholds(tolerance, float16_tolerance, agreement, accuracy_loss),
+            on_images=on_images,
+            on_file=lambda name: status.update(f"making {name}"),
+        )
+    _print_proofs(screen, result)
+    say(screen, f"the export stands in {run / 'export'}; report.html there has the latencies of all")
+
+
+def _print_proofs(screen: "Console", result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    first = result["reference"]["latency_ms"][0]
+    speed = f"ms (batch {first['batch']}, {first['threads']} thread)"
+    table = Table("file", "MB", "largest difference", "same answers", "top-1", speed)
     for column in table.columns[1:]:
         column.justify = "right"
-    for kind, path in (("saved_model", "saved_model/1"), ("tflite", "model.tflite")):
-        row = result[kind]
+    for proof in (result["reference"], *result["files"]):
         table.add_row(
-            str(run / "export" / path),
-            f"{row['bytes'] / 1e6:.2f}",
-            f"{row['largest_difference']:.1e}",
-            f"{row['same_top1']:.1%}",
+            proof["file"],
+            f"{proof['bytes'] / 1e6:.2f}",
+            f"{proof['largest_difference']:.1e}",
+            f"{proof['agreement']:.1%}",
+            "" if proof["top1"] is None else f"{proof['top1']:.1%}",
+            f"{proof['latency_ms'][0]['median']:.1f}",
         )
     screen.print(table)
-    screen.print(
-        f"compared with the run's Keras model in float32 on {result['images']} test images; "
-        f"allowed: {result['tolerance']:g}",
-        highlight=False,
-    )
+    for proof in result["files"]:
+        if proof["note"]:
+            say(screen, f"{proof['file']}: {proof['note']}")
+    for proof in result["attempts"]:
+        say(screen, f"not kept: {proof['file']} ({proof['note']}): {' and '.join(proof['misses'])}")
+    say(screen, f"each file answered {result['images']:,} {result['of']} in a fresh process, beside the trained model")
 
 
 def _print_figures(screen: "Console", result: dict[str, Any], what: str) -> None:

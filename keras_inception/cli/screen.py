@@ -91,11 +91,11 @@ def load_tensorflow() -> None:
             os.close(stderr)
 
 
-def check_run(run: Path) -> None:
-    """Refuse a folder that holds no run before TensorFlow is loaded."""
-    from keras_inception.run_folder import RunFolder
+def check_model(path: Path) -> None:
+    """Refuse what is neither a run nor an exported file before TensorFlow is loaded."""
+    from keras_inception.card import read_card
 
-    RunFolder(run).config()
+    read_card(path)
 
 
 def fields(words: tuple[str, ...]) -> dict[str, str]:
@@ -106,6 +106,17 @@ def fields(words: tuple[str, ...]) -> dict[str, str]:
         if "=" not in word:
             raise ConfigError(f"--set takes section.field=value, not {word!r}")
     return dict(word.split("=", 1) for word in words)
+
+
+def listed(text: str, what: str, known: Sequence[str]) -> list[str]:
+    """Read words with commas between them; raises ConfigError for one that is not among the known."""
+    from keras_inception.errors import ConfigError, unknown
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise ConfigError(unknown(what, word, known))
+    return list(dict.fromkeys(words))
 
 
 def read_text(path: Path) -> str:

@@ -296,7 +296,7 @@ def evaluation_batches(
         return _network_sized(images, index, config), labels[index], tf.ones(())
 
     def finish(pixels: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple:
-        return _scaled(pixels, config), dict.fromkeys(outputs, tf.one_hot(labels, classes)), weights
+        return scaled(pixels, config), dict.fromkeys(outputs, tf.one_hot(labels, classes)), weights
 
     count = -(-len(images) // batch_size) * batch_size if remainder == "pad" else len(images)
     places = np.arange(count).reshape(-1, share)[worker::workers].ravel() if workers > 1 else np.arange(count)
@@ -329,7 +329,7 @@ def crop_batches(images: Images, config: DataConfig, *, crops: int, batch_size: 
 
     examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
     batches = examples.rebatch(batch_size)
-    return batches.map(lambda views, index: (_scaled(views, config), index)).prefetch(2)
+    return batches.map(lambda views, index: (scaled(views, config), index)).prefetch(2)
 
 
 def lost_image(error: tf.errors.OpError) -> str | None:
@@ -340,7 +340,13 @@ def lost_image(error: tf.errors.OpError) -> str | None:
 
 def network_input(images: np.ndarray, config: DataConfig) -> np.ndarray:
     """Turn decoded images, uint8 `(height, width, channels)` of any size, into the float32 input of the network."""
-    return _scaled(resized(tf.constant(images), config), config).numpy()
+    return scaled(resized(tf.constant(images), config), config).numpy()
+
+
+def scaled(images: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    """Return uint8 images as float32 in the range of the network's input."""
+    low, high = config.value_range
+    return tf.cast(images, tf.float32) * ((high - low) / 255) + low
 
 
 class _Reader:
@@ -503,7 +509,7 @@ def _training_view(images: Images, index: tf.Tensor, numbers: dict[str, tf.Tenso
         view = randaugmented(tf.cast(view, tf.float32), numbers["randaugment"], config)
     if config.random_erasing:
         view = erased(tf.cast(view, tf.float32), numbers["erasing"], numbers["noise"], config)
-    return view if augment.distorts(config) else _scaled(view, config)
+    return view if augment.distorts(config) else scaled(view, config)
 
 
 def _coloured(views: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tf.Tensor:
@@ -520,8 +526,3 @@ def _network_sized(images: Images, index: tf.Tensor, config: DataConfig) -> tf.T
     if not images.resized:
         pixels = resized(pixels, config)
     return tf.ensure_shape(pixels, (size, size, config.channels))
-
-
-def _scaled(images: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    low, high = config.value_range
-    return tf.cast(images, tf.float32) * ((high - low) / 255) + low

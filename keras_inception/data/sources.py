@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from keras_inception.data.dataset import (
 )
 from keras_inception.data.decode import ENDINGS, printable
 from keras_inception.data.shards import is_shards, read_shards
-from keras_inception.errors import DataError
+from keras_inception.errors import DataError, unknown
 
 # ELPV in its file order, by blocks of 60 cells (a module has 60 or 72, and neighbours are of one module): chosen so
 # that every class stands in every split about as often as in the whole. 60 cells at every border are left out: a module
@@ -86,6 +86,35 @@ def image_files(folder: Path) -> list[Path]:
     # A broken link or a folder named like an image counts, so that it is reported; a pipe would block who reads it.
     files = (path for path in found if path.is_file() or path.is_dir() or path.is_symlink())
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def folder_split(folder: Path, classes: Sequence[str]) -> tuple[Split, bool]:
+    """Return the images below a folder, and whether they are labelled: whether they lie in folders named by classes.
+
+    Args:
+        folder: A folder of class folders, of any of the classes, or of images anywhere below.
+        classes: Names of the classes.
+
+    Raises:
+        DataError: There is no such folder, it holds no images, or only some of them lie in class folders.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {str(folder)!r}; give --data a folder of images")
+    found = image_files(folder)
+    if not found:
+        raise DataError(f"there are no images in folder {str(folder)!r}")
+    parents = [path.relative_to(folder).parts[0] for path in found]
+    if not set(parents) & set(classes):
+        return file_split(found, [0] * len(found)), False
+    for path, name in zip(found, parents, strict=True):
+        # A folder that is called like an image is in nobody's way.
+        if name not in classes and not path.is_dir():
+            what = f"{printable(str(path))!r} lies beside the class folders"
+            if path.parent != folder:
+                what = f"{printable(str(folder / name))!r} is no class of the run: {unknown('class', name, classes)}"
+            raise DataError(f"{what}; give --data a folder whose images all lie in class folders, or none of them")
+    members = [(path, classes.index(name)) for path, name in zip(found, parents, strict=True) if name in classes]
+    return file_split([path for path, _ in members], [label for _, label in members]), True
 
 
 def _class_folders(folder: Path) -> Collection:

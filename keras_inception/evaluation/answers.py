@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_inception.card import Card
 from keras_inception.config import DataConfig
 from keras_inception.errors import RunError
 from keras_inception.predictor import Predictor
-from keras_inception.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from keras_inception.data.pipeline import Images
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 BATCH = 32
 
 
-def answers_of_runs(
-    folders: Sequence[RunFolder],
+def answers_of_models(
+    cards: Sequence[Card],
     predictors: Sequence[Predictor],
     images: Sequence["Images"],
     crops: int,
     on_progress: Callable[[int, int], None],
 ) -> Iterator[np.ndarray]:
-    """Yield what `mean_answers` gives of each run.
+    """Yield what `mean_answers` gives of each model.
 
     Args:
-        folders: The runs.
-        predictors: Their models.
+        cards: Of the models.
+        predictors: The models.
         images: As each reads them.
         crops: 1, 10 or 144.
-        on_progress: Called with the number of images that have been begun and of all; runs count apart.
+        on_progress: Called with the number of images that have been begun and of all; models count apart.
     """
     before, total = 0, sum(map(len, images))
 
     def from_here(before: int) -> Callable[[int], None]:
         return lambda done: on_progress(before + done, total)
 
-    for folder, predictor, part in zip(folders, predictors, images, strict=True):
-        yield mean_answers(predictor, part, folder.config().data, crops, on_progress=from_here(before))
+    for card, predictor, part in zip(cards, predictors, images, strict=True):
+        yield mean_answers(predictor, part, card.data, crops, on_progress=from_here(before))
         before += len(part)
 
 

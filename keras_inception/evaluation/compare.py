@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_inception.card import read_card
 from keras_inception.data.dataset import TEST
-from keras_inception.evaluation.answers import answers_of_runs
-from keras_inception.evaluation.images import same_classes, same_images
-from keras_inception.predictor import open_run
-from keras_inception.run_folder import RunFolder
+from keras_inception.evaluation.answers import answers_of_models
+from keras_inception.evaluation.images import check_own_images, same_classes, same_images
+from keras_inception.predictor import open_model
 
 if TYPE_CHECKING:
     from keras_inception.data.crops import Crops
@@ -47,14 +47,15 @@ def compare(
     """
     from keras_inception.data.pipeline import read_split
 
-    folders = [RunFolder(Path(first)), RunFolder(Path(second))]
-    classes = same_classes(folders)
-    predictors = [open_run(folder.path) for folder in folders]
-    images = same_images(folders, lambda config: read_split(config, classes, split, on_images, whole=crops > 1))
-    answers = answers_of_runs(folders, predictors, images, crops, on_progress)
+    cards = [read_card(first), read_card(second)]
+    check_own_images(cards, "give the folders of two runs")
+    classes = same_classes(cards)
+    predictors = [open_model(card.path) for card in cards]
+    images = same_images(cards, lambda config: read_split(config, classes, split, on_images, whole=crops > 1))
+    answers = answers_of_models(cards, predictors, images, crops, on_progress)
     right = [rows.argmax(axis=1) == images[0].labels for rows in answers]
     return {
-        "runs": [str(folder.path) for folder in folders],
+        "runs": [str(card.path) for card in cards],
         "split": split,
         "crops": crops,
         "images": len(images[0]),

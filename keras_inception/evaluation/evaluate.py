@@ -1,4 +1,4 @@
-"""Figures of a run, or of several as an ensemble, over images that they have not seen."""
+"""Figures of a model, or of several as an ensemble, over images that they have not seen."""
 
 import functools
 import time
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from keras_inception.card import Card, kind_of, read_card
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import TEST
 from keras_inception.data.decode import printable
 from keras_inception.errors import DataError, RunError
-from keras_inception.evaluation.answers import answers_of_runs
+from keras_inception.evaluation.answers import answers_of_models
 from keras_inception.evaluation.figures import FIGURES, figures, head_figures, rejection
-from keras_inception.evaluation.images import folder_split, same_classes, same_images
+from keras_inception.evaluation.images import check_own_images, same_classes, same_images
 from keras_inception.evaluation.predictions import check_below, likeliest, write_predictions
 from keras_inception.files import folder_written_beside, write_json
-from keras_inception.predictor import Predictor, open_heads, open_run
+from keras_inception.predictor import Predictor, open_heads, open_model
 from keras_inception.report import pictures
 from keras_inception.report.mistakes import Mistake, write_mistakes
-from keras_inception.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from keras_inception.data.crops import Crops
@@ -46,23 +46,24 @@ def evaluate(
     on_images: Callable[[int, int], None] = lambda done, total: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Measure the best model of a run, or the mean of several, and write a folder about it.
+    """Measure a run's best model, an exported file, or the mean of several, and write a folder about it.
 
     The softmax is averaged over the crops of an image, then over runs. The folder holds evaluation.json (what is
     returned), the predictions and, of labelled images, confusion.png, reliability.png and mistakes.html; it takes the
     place of an earlier one when all is written.
 
     Args:
-        runs: The run's folder, or those of several that have the same classes and images; each sees them by its own
-            preprocessing.
+        runs: A run's folder or an exported file, or several that have the same classes and images; each sees them by
+            its own preprocessing.
         split: "test", "validation" or "train"; without meaning where there is `data`.
         crops: 1, 10 or 144 of each image, as in `data.crops.test_crops`.
         heads: Measure the auxiliary heads too.
-        data: A folder of other images: in folders named by some of the classes, or without labels.
+        data: A folder of other images: in folders named by some of the classes, or without labels. Exported files need
+            it.
         reject_below: An answer of a lower probability counts as none of the classes.
         predictions: What the predictions are written as.
         output: The folder; by default "evaluation" in the run's, with the split, data and crops in its name where they
-            are others. Several runs need it.
+            are others. Several runs, and exported files, need it.
         on_images: Called while images are read, with their number and that of all.
         on_progress: Called while images are answered, with their number and that of all; runs count apart.
 
@@ -78,26 +79,28 @@ def evaluate(
             holds something else.
         DataError: The images are gone or not the same for all runs, or their classes are others now.
     """
-    folders = _folders(runs)
+    cards = [read_card(path) for path in _paths(runs)]
     check_below(reject_below)
-    classes = same_classes(folders)
+    classes = same_classes(cards)
     target = evaluation_folder(runs, split, crops, data, output)
     _check_replaceable(target)
-    names, predictors = _predictors(folders, heads)
-    images, labelled = _images(folders, split, crops, data, on_images)
+    if data is None:
+        check_own_images(cards, "give --data a folder")
+    names, predictors = _predictors(cards, heads)
+    images, labelled = _images(cards, split, crops, data, on_images)
     labels = images[0].labels if labelled else None
     if heads and labels is None:
         raise DataError("the images have no labels to measure the heads by; leave out --heads")
-    for folder, predictor in zip(folders, predictors, strict=True):
-        _trace(folder.config().data, predictor)
+    for card, predictor in zip(cards, predictors, strict=True):
+        _trace(card.data, predictor)
     start = time.perf_counter()
-    answers = functools.reduce(np.add, answers_of_runs(folders, predictors, images, crops, on_progress)) / len(folders)
+    answers = functools.reduce(np.add, answers_of_models(cards, predictors, images, crops, on_progress)) / len(cards)
     seconds = time.perf_counter() - start
 
     main = answers[:, 0] if heads else answers
     counts = np.bincount(main.argmax(axis=1), minlength=len(classes)).tolist()
     result: dict[str, Any] = {
-        "runs": [str(folder.path) for folder in folders],
+        "runs": [str(card.path) for card in cards],
         "split": None if data else split,
         "data": str(data) if data else None,
         "crops": crops,
@@ -117,7 +120,7 @@ def evaluate(
         table = likeliest(images[0].names, main, classes, _TOP, reject_below, labels)
         write_predictions(new / f"predictions.{predictions}", table)
         if labels is not None:
-            _draw(new, folders, images[0], main, result)
+            _draw(new, cards, images[0], main, result)
         write_json(new / "evaluation.json", result)
     return result
 
@@ -129,12 +132,14 @@ def evaluation_folder(
     data: str | Path | None = None,
     output: str | Path | None = None,
 ) -> Path:
-    """Return the folder that `evaluate` writes; raises RunError where several runs are given and no `output`."""
+    """Return the folder that `evaluate` writes; raises RunError where no run's folder can hold it, nor is `output`."""
     if output is not None:
         return Path(output)
-    folders = _folders(runs)
-    if len(folders) > 1:
+    paths = _paths(runs)
+    if len(paths) > 1:
         raise RunError("several runs have no folder in common; give --output a folder")
+    if kind_of(paths[0]) != "run":
+        raise RunError(f"{str(paths[0])!r} is an exported file and holds no evaluations; give --output a folder")
     words = ["evaluation"]
     if data is not None:
         words += ["of", Path(data).resolve().name]
@@ -142,11 +147,11 @@ def evaluation_folder(
         words.append(split)
     if crops > 1:
         words.append(f"{crops}crops")
-    return folders[0].path / "_".join(words)
+    return paths[0] / "_".join(words)
 
 
-def _folders(runs: str | Path | Sequence[str | Path]) -> list[RunFolder]:
-    return [RunFolder(Path(run)) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+def _paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
 
 
 def _check_replaceable(target: Path) -> None:
@@ -157,36 +162,37 @@ def _check_replaceable(target: Path) -> None:
         raise RunError(f"{str(target)!r} is a file; give --output a folder")
 
 
-def _predictors(folders: Sequence[RunFolder], heads: bool) -> tuple[tuple[str, ...], list[Predictor]]:
+def _predictors(cards: Sequence[Card], heads: bool) -> tuple[tuple[str, ...], list[Predictor]]:
     """Open the models; return the names of their outputs too."""
     if not heads:
-        return ("main",), [open_run(folder.path) for folder in folders]
-    opened = [open_heads(folder.path) for folder in folders]
+        return ("main",), [open_model(card.path) for card in cards]
+    opened = [open_heads(card.path) for card in cards]
     names = opened[0][0]
-    for folder, (others, _) in zip(folders, opened, strict=True):
+    for card, (others, _) in zip(cards, opened, strict=True):
         if others != names:
-            raise RunError(f"{str(folder.path)!r} has the heads {', '.join(others)}, not {', '.join(names)}")
+            raise RunError(f"{str(card.path)!r} has the heads {', '.join(others)}, not {', '.join(names)}")
     return names, [predictor for _, predictor in opened]
 
 
 def _images(
-    folders: Sequence[RunFolder],
+    cards: Sequence[Card],
     split: str,
     crops: int,
     data: str | Path | None,
     on_images: Callable[[int, int], None],
 ) -> tuple[list["Images"], bool]:
-    """Read the images as every run wants them; return whether they are labelled too."""
+    """Read the images as every model wants them; return whether they are labelled too."""
     from keras_inception.data.pipeline import read_images, read_split
+    from keras_inception.data.sources import folder_split
 
-    classes = folders[0].labels()
+    classes = cards[0].labels
     if data is None:
         read = functools.partial(read_split, classes=classes, split=split, on_progress=on_images, whole=crops > 1)
-        return same_images(folders, read), True
+        return same_images(cards, read), True
     others, labelled = folder_split(Path(data), classes)
     # Nobody promised that these are good: all that can be decoded are answered.
     return same_images(
-        folders,
+        cards,
         lambda config: read_images(others, replace(config, max_broken=1.0), on_images, whole=crops > 1),
     ), labelled
 
@@ -200,10 +206,10 @@ def _trace(config: DataConfig, predictor: Predictor) -> None:
 
 
 def _draw(
-    folder: Path, runs: Sequence[RunFolder], images: "Images", probabilities: np.ndarray, result: dict[str, Any]
+    folder: Path, cards: Sequence[Card], images: "Images", probabilities: np.ndarray, result: dict[str, Any]
 ) -> None:
     """Write the pictures and the page of a labelled evaluation."""
-    names = " + ".join(run.config().name for run in runs)
+    names = " + ".join(card.name for card in cards)
     what = f"{len(images):,} {result['split'] or printable(str(result['data']))} images"
     seen = "1 crop" if result["crops"] == 1 else f"{result['crops']} crops each"
     title = f"{names}: top-1 {result['top1']:.1%} of {what}"

@@ -1,4 +1,4 @@
-"""Answers of a run for images without labels."""
+"""Answers of a model for images without labels."""
 
 import glob
 import itertools
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_inception.card import Kind, read_card
+from keras_inception.config import DataConfig
 from keras_inception.data.decode import decode
 from keras_inception.errors import DataError
 from keras_inception.evaluation.answers import BATCH
 from keras_inception.evaluation.predictions import Prediction, check_below, likeliest
-from keras_inception.predictor import open_run
-from keras_inception.run_folder import RunFolder
+from keras_inception.predictor import open_model
 
 
 def predict(
@@ -23,10 +24,12 @@ def predict(
     reject_below: float | None = None,
     on_broken: Callable[[str], None] = lambda line: None,
 ) -> list[Prediction]:
-    """Classify image files with a run's best model.
+    """Classify image files with a run's best model or an exported file.
+
+    TFLite and ONNX files are run without TensorFlow.
 
     Args:
-        run: The run's folder.
+        run: The run's folder, or the exported file.
         images: Files, folders (with all images below) or glob patterns.
         top: How many labels to give for each, ≥ 1.
         reject_below: An answer of a lower probability counts as none of the classes.
@@ -34,37 +37,46 @@ def predict(
             left out.
 
     Raises:
-        RunError: There is no trained run.
+        RunError: There is no trained run, and no such file.
         DataError: An image is missing, a file named itself cannot be decoded or no file can, `top` is below 1 or
             `reject_below` is no probability.
     """
-    from keras_inception.data.pipeline import network_input
-
     if top < 1:
         raise DataError(f"top is {top}; it takes a number ≥ 1")
     check_below(reject_below)
-    folder = RunFolder(Path(run))
-    config, classes = folder.config().data, folder.labels()
+    card = read_card(run)
     files = [file for word in images for file in _matching_files(word)]
-    predictor = open_run(run)
+    predictor = open_model(run)
+    prepared = _preparation(predictor.kind)
     names: list[str] = []
 
     def inputs() -> Iterator[np.ndarray]:
         for path, named in files:
             try:
-                pixels = decode(path, config.channels)
+                pixels = decode(path, card.data.channels)
             except DataError as error:
                 if named:
                     raise
                 on_broken(str(error))
                 continue
             names.append(str(path))
-            yield network_input(pixels, config)
+            yield prepared(pixels, card.data)
 
     rows = [predictor.probabilities(np.stack(batch)) for batch in _batched(inputs())]
     if not rows:
         raise DataError(f"none of {len(files)} images can be decoded; 'keras-inception data check' tells why")
-    return likeliest(names, np.concatenate(rows), classes, top, reject_below)
+    return likeliest(names, np.concatenate(rows), card.labels, top, reject_below)
+
+
+def _preparation(kind: Kind) -> Callable[[np.ndarray, DataConfig], np.ndarray]:
+    """Return what makes the network's input of an image: TensorFlow, where it is loaded anyway."""
+    if kind in ("tflite", "onnx"):
+        from keras_inception.data.sizing import model_input
+
+        return model_input
+    from keras_inception.data.pipeline import network_input
+
+    return network_input
 
 
 def _batched(inputs: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:

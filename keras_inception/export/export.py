@@ -1,117 +1,318 @@
-"""A run's best model as files for a server and a phone, each proven to answer like it."""
+"""A run's best model as files for a server, a phone and other runtimes, each proven to answer like it."""
 
-import logging
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+import dataclasses
+import importlib.metadata
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from keras_inception.data.dataset import TEST
-from keras_inception.errors import ExportError
-from keras_inception.files import folder_written_beside, write_json
-from keras_inception.predictor import (
-    PROBABILITIES,
-    Predictor,
-    keras_predictor,
-    open_saved_model,
-    open_tflite,
-    run_model,
-)
+from keras_inception import __version__
+from keras_inception.architecture import LRN, Architecture
+from keras_inception.card import Card, put_into_zip, read_card
+from keras_inception.data.dataset import TEST, TRAIN
+from keras_inception.errors import ExportError, RunError
+from keras_inception.export.answering import Answers, answers_of
+from keras_inception.export.manifest import sha256, write_manifest
+from keras_inception.export.proof import Proof, Thresholds, prove
+from keras_inception.export.tflite import Interface, Precision, check_operations, operations, write_tflite
+from keras_inception.files import folder_written_beside, write_json, write_text
+from keras_inception.predictor import run_model
+from keras_inception.report.proof import write_proof
 from keras_inception.run_folder import RunFolder
 
-_LOG = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from keras_inception.data.pipeline import Images
 
-# A probability may differ by this much: float32 sums in another order, on networks of this depth, stay far below.
-TOLERANCE = 1e-4
+#: What a run can be exported to.
+Format = Literal["saved_model", "tflite", "onnx", "keras"]
 
-# Test images on which every export is compared.
-_COMPARED = 512
-_BATCH = 32
+# Training images from which int8 and int16x8 learn the range of values: at first, and where that was too few.
+_EXAMPLES, _MORE_EXAMPLES = 100, 500
+# Layers that are left in float where int8 misses what is asked of it.
+_IN_FLOAT = 6
 
 
-def export(run: str | Path, *, on_images: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
-    """Write RUN/export: a SavedModel, a TFLite file and the labels; reload each and compare it with the Keras model.
+def export(
+    run: str | Path,
+    *,
+    to: Sequence[Format] = ("saved_model", "tflite"),
+    quantize: Sequence[Precision] = (),
+    interface: Interface = "uint8",
+    verify_with: str | Path | None = None,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008  it is frozen
+    on_images: Callable[[int, int], None] = lambda done, total: None,
+    on_file: Callable[[str], None] = lambda name: None,
+) -> dict[str, Any]:
+    """Write RUN/export, and prove that every file in it answers like the run's best model.
 
-    Both take float32 images in the run's range, `(batch, size, size, channels)` with any batch, and return
-    `probabilities`, `(batch, classes)`. The auxiliary heads are not in them. A model trained in mixed precision is
-    built anew in float32. What stood in RUN/export before stays unless all went well.
+    Each file is loaded in a fresh process and answers the run's test split. The model is built anew in float32 whatever
+    the precision of its training; the auxiliary heads are not in it. What stood in RUN/export before stays unless every
+    file is within the thresholds.
+
+    The folder holds `saved_model/1`, `model.tflite`, `model_float16.tflite` and so on, `model.onnx` and `model.keras`,
+    as asked, each with its labels and preprocessing inside; labels.txt; report.json (what is returned), report.html,
+    and manifest.json, which `manifest.verify` checks.
+
+    Where int8 misses its thresholds, more images to learn from, floats in and out, the most sensitive layers in float,
+    and int16x8 in its place are tried in this order and measured, until one is good enough.
 
     Args:
         run: The run's folder.
-        on_images: Called while test images are read, with their number and that of all.
+        to: Formats.
+        quantize: Further TFLite files.
+        interface: What the int8 file takes and gives.
+        verify_with: A folder of other images to prove it with, as in `evaluate`'s `data`.
+        thresholds: What is allowed.
+        on_images: Called while images are read, with their number and that of all.
+        on_file: Called with the name of a file before it is made.
 
     Returns:
-        For each file its size and the largest difference of a probability; also written to export/parity.json.
+        `run`, `images` (how many it was proven with), `of` (which), `thresholds`, `reference` (the run itself),
+        `files`, and `attempts` of int8 that were not good enough: each as `Proof` describes.
 
     Raises:
-        RunError: There is no trained run.
+        RunError: There is no trained run, what was asked for cannot be, or an extra is not installed.
         DataError: Its data are gone, or have other classes now.
-        ExportError: An export differs by more than `TOLERANCE`.
+        ExportError: A file could not be made, or does not answer like the model; the message names the images.
     """
-    from keras_inception.data.pipeline import evaluation_batches, read_split
+    from keras_inception.data.pipeline import evaluation_views
 
     folder = RunFolder(Path(run))
+    table = folder.architecture()
+    _check_asked(to, quantize, table)
     model = run_model(folder)
-    config = folder.config()
-    images = read_split(config.data, folder.labels(), TEST, on_images, limit=_COMPARED)
-    batches = evaluation_batches(images, config.data, batch_size=_BATCH, outputs=(), classes=1)
-    inputs = [image for image, *_ in batches.as_numpy_iterator()]
-    expected = keras_predictor(model).answers(inputs)
-
-    with folder_written_beside(folder.export) as new:
-        saved_model, tflite = new / "saved_model" / "1", new / "model.tflite"
-        write_saved_model(model, saved_model)
-        write_tflite(saved_model, tflite)
-        shutil.copy(folder.labels_txt, new / "labels.txt")
+    card = dataclasses.replace(read_card(folder.path), provenance=_provenance(folder))
+    images, labels, of = _proving_images(card, verify_with, on_images)
+    with tempfile.TemporaryDirectory() as scratch, folder_written_beside(folder.export) as new:
+        pixels = Path(scratch) / "pixels.npy"
+        np.save(pixels, evaluation_views(images, card.data))
+        on_file(str(folder.path))
+        expected = answers_of(folder.path, pixels)
+        house = _House(model, card, table, new, Path(scratch), pixels, images.names, labels, expected, thresholds)
+        reference = house.proof(folder.best_keras, folder.best_keras.name, "float32", expected)
+        files: list[Proof] = []
+        attempts: list[Proof] = []
+        for name, proofs in house.files(to, quantize, interface):
+            on_file(name)
+            *missed, last = proofs
+            attempts += missed
+            files.append(last)
+        _refuse_misses(files)
+        write_text(new / "labels.txt", "".join(f"{label}\n" for label in card.labels))
         result = {
+            "run": card.name,
             "images": len(images),
-            "tolerance": TOLERANCE,
-            "saved_model": _compare(open_saved_model(saved_model), saved_model, inputs, expected),
-            "tflite": _compare(open_tflite(tflite), tflite, inputs, expected),
+            "of": of,
+            "thresholds": dataclasses.asdict(thresholds),
+            "reference": dataclasses.asdict(reference),
+            "files": [dataclasses.asdict(proof) for proof in files],
+            "attempts": [dataclasses.asdict(proof) for proof in attempts],
+            "provenance": dict(card.provenance),
         }
-        write_json(new / "parity.json", result)
+        write_json(new / "report.json", result)
+        write_proof(new / "report.html", result)
+        write_manifest(new, card.provenance)
     return result
 
 
-def write_saved_model(model: Any, path: Path) -> None:
-    """Write a SavedModel with one signature, `serving_default`: `image` to `probabilities`."""
-    import keras
-
-    named = keras.Model(model.input, {PROBABILITIES: model.output})
-    named.export(path, verbose=False)
+def tflite_name(precision: Precision) -> str:
+    """Return the name of a TFLite file in an export."""
+    return "model.tflite" if precision == "float32" else f"model_{precision}.tflite"
 
 
-def write_tflite(saved_model: Path, path: Path) -> None:
-    """Convert a SavedModel to a TFLite file in float32 that needs no Flex operations.
+@dataclass(frozen=True)
+class _House:
+    """Where files are made and compared; none leaves it that disagrees.
 
-    In a process of its own: the converter prints to the standard streams and never gives its memory back.
+    Args:
+        model: The network in float32, without heads.
+        card: Its preprocessing and labels.
+        table: Its architecture.
+        folder: Where the files are put.
+        scratch: For what is not kept.
+        pixels: The images to compare on, as `answers_of` takes them.
+        names: Theirs.
+        labels: The truth, where it is known.
+        expected: What the trained model answers.
+        thresholds: What is allowed.
     """
-    code = (
-        "import sys, tensorflow as tf\n"
-        "converter = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1])\n"
-        "converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]\n"
-        "open(sys.argv[2], 'wb').write(converter.convert())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(saved_model), str(path)], capture_output=True, text=True)
-    if done.returncode:
-        _LOG.error("%s", done.stderr)
-        raise ExportError(f"TensorFlow could not convert the model to TFLite: {done.stderr.strip().splitlines()[-1]}")
 
+    model: Any
+    card: Card
+    table: Architecture
+    folder: Path
+    scratch: Path
+    pixels: Path
+    names: Sequence[str]
+    labels: np.ndarray | None
+    expected: Answers
+    thresholds: Thresholds
 
-def _compare(predictor: Predictor, path: Path, inputs: list[np.ndarray], expected: np.ndarray) -> dict[str, Any]:
-    answers = predictor.answers(inputs)
-    difference = float(np.abs(answers - expected).max())
-    if not difference <= TOLERANCE:
-        raise ExportError(
-            f"the {predictor.kind} export differs from the trained model by {difference:.2g} in a probability, more "
-            f"than {TOLERANCE:g}; nothing was kept"
+    def files(
+        self, to: Sequence[Format], quantize: Sequence[Precision], interface: Interface
+    ) -> Iterator[tuple[str, Iterator[Proof]]]:
+        """Yield the name of each file and what makes it: the proofs of attempts that missed, and of what is kept."""
+        if "saved_model" in to:
+            yield "saved_model/1", self._saved_model()
+        precisions = list(dict.fromkeys(("float32", *quantize))) if "tflite" in to else []
+        for precision in precisions:
+            made = self._int8(interface) if precision == "int8" else self._tflite(precision)
+            yield tflite_name(precision), made
+        if "onnx" in to:
+            yield "model.onnx", self._onnx()
+        if "keras" in to:
+            yield "model.keras", self._keras()
+
+    def proof(self, path: Path, name: str, precision: Precision, answers: Answers, note: str = "") -> Proof:
+        """Compare the answers of a file."""
+        return prove(
+            path,
+            name,
+            precision,
+            answers,
+            self.expected.probabilities,
+            self.labels,
+            self.names,
+            self.thresholds,
+            note,
         )
+
+    def _answered(self, path: Path, precision: Precision = "float32", note: str = "") -> Proof:
+        """Let a file answer in fresh processes and compare."""
+        return self.proof(path, str(path.relative_to(self.folder)), precision, answers_of(path, self.pixels), note)
+
+    def _saved_model(self) -> Iterator[Proof]:
+        yield self._answered(self._written_saved_model(self.folder / "saved_model" / "1"))
+
+    def _written_saved_model(self, path: Path) -> Path:
+        from keras_inception.export.saved_model import write_saved_model
+
+        if not path.exists():
+            write_saved_model(self.model, self.card, path)
+        return path
+
+    def _keras(self) -> Iterator[Proof]:
+        path = self.folder / "model.keras"
+        self.model.save(path)
+        put_into_zip(self.card, path)
+        yield self._answered(path)
+
+    def _onnx(self) -> Iterator[Proof]:
+        from keras_inception.export.onnx import write_onnx
+
+        path = self.folder / "model.onnx"
+        write_onnx(self.model, self.card, path)
+        yield self._answered(path)
+
+    def _tflite(self, precision: Precision) -> Iterator[Proof]:
+        path = self.folder / tflite_name(precision)
+        examples = self._examples(_EXAMPLES) if precision == "int16x8" else None
+        write_tflite(self._source(), self.card, path, precision, examples=examples)
+        yield self._answered(path, precision, self._graph(path))
+
+    def _int8(self, interface: Interface) -> Iterator[Proof]:
+        """Make the int8 file; where it misses, try what helps, one thing after the other."""
+        path = self.folder / tflite_name("int8")
+        for count, taken, in_float in (
+            (_EXAMPLES, interface, 0),
+            (_MORE_EXAMPLES, interface, 0),
+            (_MORE_EXAMPLES, "float32", 0),
+            (_MORE_EXAMPLES, "float32", _IN_FLOAT),
+        ):
+            examples = self._examples(count)
+            layers = write_tflite(
+                self._source(), self.card, path, "int8", examples=examples, interface=taken, in_float=in_float
+            )
+            said = [f"{len(examples)} images to learn from, {taken} in and out"]
+            if layers:
+                said.append(f"in float: {', '.join(layers)}")
+            proof = self._answered(path, "int8", "; ".join([*said, self._graph(path)]))
+            yield proof
+            if not proof.misses:
+                return
+        if not _has_lrn(self.table) and not (self.folder / tflite_name("int16x8")).exists():
+            path.unlink()
+            yield from self._tflite("int16x8")
+
+    def _source(self) -> Path:
+        """Return a SavedModel to convert: the one that is exported, or one of its own."""
+        asked = self.folder / "saved_model" / "1"
+        return asked if asked.exists() else self._written_saved_model(self.scratch / "saved_model")
+
+    def _examples(self, count: int) -> np.ndarray:
+        """Return training images as the network's input, with the ends of its range in the first of them."""
+        from keras_inception.data.pipeline import evaluation_views, read_split, scaled
+
+        images = read_split(self.card.data, self.card.labels, TRAIN, limit=count)
+        examples = scaled(evaluation_views(images, self.card.data), self.card.data).numpy()
+        # So that whole numbers in are the pixels themselves, whatever the images.
+        examples[0, 0, :2, 0] = self.card.data.value_range
+        return examples
+
+    def _graph(self, path: Path) -> str:
+        """Check what a TFLite file consists of, and say how often it stores values anew."""
+        found = operations(path)
+        check_operations(found, self.table, path.name)
+        count = found["QUANTIZE"]
+        return f"{count} requantisations" if count else ""
+
+
+def _refuse_misses(files: Sequence[Proof]) -> None:
+    said = [
+        f"{proof.file}: {' and '.join(proof.misses)} (most on {', '.join(proof.disagreeing)})"
+        for proof in files
+        if proof.misses
+    ]
+    if said:
+        raise ExportError(f"nothing was exported, for not all answers like the trained model: {'; '.join(said)}")
+
+
+def _check_asked(to: Sequence[Format], quantize: Sequence[Precision], table: Architecture) -> None:
+    """Raise RunError where what is asked for contradicts itself or cannot be."""
+    if not to:
+        raise RunError("no format to export to; give --to saved_model, tflite, onnx or keras")
+    if quantize and "tflite" not in to:
+        raise RunError(f"--quantize {','.join(quantize)} makes TFLite files; add tflite to --to")
+    if "int16x8" in quantize and _has_lrn(table):
+        raise RunError(
+            "int16x8 cannot be had: TFLite has no 16-bit form of local response normalisation; leave it out, or train "
+            "an architecture with batch normalisation"
+        )
+
+
+def _has_lrn(table: Architecture) -> bool:
+    return any(isinstance(row, LRN) for row in table.rows)
+
+
+def _proving_images(
+    card: Card, other: str | Path | None, on_images: Callable[[int, int], None]
+) -> tuple["Images", np.ndarray | None, str]:
+    """Return the images to compare on, their labels where they have some, and what to call them."""
+    from keras_inception.data.pipeline import read_images, read_split
+    from keras_inception.data.sources import folder_split
+
+    if other is None:
+        images = read_split(card.data, card.labels, TEST, on_images)
+        return images, images.labels, "test images"
+    split, labelled = folder_split(Path(other), card.labels)
+    images = read_images(split, dataclasses.replace(card.data, max_broken=1.0), on_images)
+    return images, images.labels if labelled else None, f"images of {other}"
+
+
+def _provenance(folder: RunFolder) -> dict[str, str]:
+    """Return where an export comes from; no time, so that equal models become equal files."""
+    best = max(folder.metrics(), key=lambda row: row["val_main_top1"])
+    packages = ("tensorflow", "keras")
     return {
-        "bytes": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()),
-        "largest_difference": difference,
-        "same_top1": float((answers.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        "run": folder.config().name,
+        "architecture": folder.architecture().name,
+        "checkpoint": folder.best_keras.name,
+        "checkpoint_sha256": sha256(folder.best_keras),
+        "epoch": f"{best['epoch']:.0f}",
+        "keras_inception": __version__,
+        **{package: importlib.metadata.version(package) for package in packages},
     }
