@@ -21,7 +21,7 @@ from keras_inception.config import DataConfig
 from keras_inception.data import augment
 from keras_inception.data.crops import network_side, resized, test_crops
 from keras_inception.data.dataset import Split
-from keras_inception.data.decode import is_plain_jpeg
+from keras_inception.data.decode import Source, is_plain_jpeg
 from keras_inception.data.mixing import mixed, mixes
 from keras_inception.data.randaugment import erased, randaugmented
 from keras_inception.data.sources import load_dataset
@@ -47,6 +47,7 @@ class Images:
         broken: A line for each image that could not be decoded and was left out.
         shapes: int32 tensor of shape `(images, 2)`: height and width.
         resized: Whether they are of the network's size; else of their own.
+        source: From a position to the image as it is stored.
         window: From a position, an int64 scalar tensor, and a box, int32 `(4,)` of top, left, height and width, to
             uint8 `(height, width, channels)`.
     """
@@ -57,6 +58,7 @@ class Images:
     broken: Sequence[str]
     shapes: tf.Tensor
     resized: bool
+    source: Callable[[int], Source]
     window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
     def __len__(self) -> int:
@@ -116,6 +118,7 @@ def read_images(
         broken=broken,
         shapes=sizes,
         resized=not whole,
+        source=lambda index: split.source(int(good[index])),
         window=memory.window(sizes, config.channels) if memory.fits else reader.window(good, sizes),
     )
 

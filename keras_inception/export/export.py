@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,24 +15,29 @@ from keras_inception import __version__
 from keras_inception.architecture import LRN, Architecture
 from keras_inception.card import Card, put_into_zip, read_card
 from keras_inception.data.dataset import TEST, TRAIN
+from keras_inception.data.decode import encoded
 from keras_inception.errors import ExportError, RunError
 from keras_inception.export.answering import Answers, answers_of
 from keras_inception.export.manifest import sha256, write_manifest
 from keras_inception.export.proof import Proof, Thresholds, prove
 from keras_inception.export.tflite import Interface, Precision, check_operations, operations, write_tflite
 from keras_inception.files import folder_written_beside, write_json, write_text
-from keras_inception.predictor import run_model
+from keras_inception.predictor import PROBABILITIES, run_model
 from keras_inception.report.proof import write_proof
 from keras_inception.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from keras_inception.data.pipeline import Images
 
+_LOG = logging.getLogger(__name__)
+
 #: What a run can be exported to.
 Format = Literal["saved_model", "tflite", "onnx", "keras"]
 
 # Training images from which int8 and int16x8 learn the range of values: at first, and where that was too few.
 _EXAMPLES, _MORE_EXAMPLES = 100, 500
+# Images that a SavedModel is given as whole files.
+_FILES = 64
 # Layers that are left in float where int8 misses what is asked of it.
 _IN_FLOAT = 6
 
@@ -92,7 +98,7 @@ def export(
         np.save(pixels, evaluation_views(images, card.data))
         on_file(str(folder.path))
         expected = answers_of(folder.path, pixels)
-        house = _House(model, card, table, new, Path(scratch), pixels, images.names, labels, expected, thresholds)
+        house = _House(model, card, table, new, Path(scratch), pixels, images, labels, expected, thresholds)
         reference = house.proof(folder.best_keras, folder.best_keras.name, "float32", expected)
         files: list[Proof] = []
         attempts: list[Proof] = []
@@ -135,7 +141,7 @@ class _House:
         folder: Where the files are put.
         scratch: For what is not kept.
         pixels: The images to compare on, as `answers_of` takes them.
-        names: Theirs.
+        images: The same, as they are stored.
         labels: The truth, where it is known.
         expected: What the trained model answers.
         thresholds: What is allowed.
@@ -147,7 +153,7 @@ class _House:
     folder: Path
     scratch: Path
     pixels: Path
-    names: Sequence[str]
+    images: "Images"
     labels: np.ndarray | None
     expected: Answers
     thresholds: Thresholds
@@ -176,7 +182,7 @@ class _House:
             answers,
             self.expected.probabilities,
             self.labels,
-            self.names,
+            self.images.names,
             self.thresholds,
             note,
         )
@@ -186,7 +192,23 @@ class _House:
         return self.proof(path, str(path.relative_to(self.folder)), precision, answers_of(path, self.pixels), note)
 
     def _saved_model(self) -> Iterator[Proof]:
-        yield self._answered(self._written_saved_model(self.folder / "saved_model" / "1"))
+        path = self._written_saved_model(self.folder / "saved_model" / "1")
+        proof, (count, difference) = self._answered(path), self._of_files(path)
+        allowed = self.thresholds.float32
+        misses = () if difference <= allowed else (f"of whole files, a probability differs by {difference:.2g}",)
+        said = f"{count} whole files through classify_bytes, largest difference {difference:.1e}"
+        yield dataclasses.replace(proof, misses=proof.misses + misses, note=said)
+
+    def _of_files(self, path: Path) -> tuple[int, float]:
+        """Let a SavedModel decode some images itself; return how many it could, and the largest difference."""
+        import tensorflow as tf
+
+        first = range(min(len(self.images), _FILES))
+        files = [encoded(self.images.source(place), self.images.names[place]) for place in first]
+        given = tf.saved_model.load(path).signatures["classify_bytes"](image_bytes=tf.constant(files))
+        decoded = given["decoded"].numpy()
+        differences = np.abs(given[PROBABILITIES].numpy() - self.expected.probabilities[: len(files)])[decoded]
+        return int(decoded.sum()), float(differences.max(initial=0.0))
 
     def _written_saved_model(self, path: Path) -> Path:
         from keras_inception.export.saved_model import write_saved_model
@@ -234,6 +256,7 @@ class _House:
             yield proof
             if not proof.misses:
                 return
+            _LOG.info("%s is not good enough (%s): %s", path.name, proof.note, "; ".join(proof.misses))
         if not _has_lrn(self.table) and not (self.folder / tflite_name("int16x8")).exists():
             path.unlink()
             yield from self._tflite("int16x8")

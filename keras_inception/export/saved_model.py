@@ -56,7 +56,6 @@ def write_saved_model(model: Any, card: Card, path: Path) -> None:
         return empty | {"decoded": decoded}
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
     _add(archive, "serving_default", probabilities, tf.TensorSpec((None, side, side, channels), tf.float32, "image"))
     _add(archive, "classify_images", classify_images, tf.TensorSpec((None, None, None, channels), tf.uint8, "images"))
     _add(archive, "classify_bytes", classify_bytes, tf.TensorSpec((None,), tf.string, "image_bytes"))
