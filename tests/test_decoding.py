@@ -82,6 +82,7 @@ STORED = {
     "PNG 16-bit alpha": png(2, 1, 16, 6, [bytes(range(40, 56))]),
     "PNG 2-bit grey": png(4, 2, 2, 0, [b"\x1b", b"\xe4"]),
     "PNG 4-bit grey": png(4, 2, 4, 0, [b"\x01\x9f", b"\x00\x11"]),
+    "PNG 1-bit grey, white transparent": png(8, 1, 1, 0, [b"\x5a"], (b"tRNS", b"\0\1")),
     "PNG palette, one transparent": stored(PALETTE, "PNG", transparency=3),
     "PNG palette, all translucent": stored(PALETTE, "PNG", transparency=bytes(range(256))),
     "PNG grey, one transparent": stored(

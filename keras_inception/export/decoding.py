@@ -82,7 +82,7 @@ def _png(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the colours on white, uint8 `(height, width, 3)`, and the orientation."""
     data = _Bytes(content)
     with tf.control_dependencies([_no_bomb(data.number(20, 4), data.number(16, 4))]):
-        colours = _on_white(_in_8_bits(tf.io.decode_png(content, 4), depth=data[24]))
+        colours = _on_white(_opaque(tf.io.decode_png(content, 4), depth=data[24]))
 
     def is_chunk(place: tf.Tensor) -> tf.Tensor:
         return (place + 12 < data.length) & ~is_exif(place)
@@ -138,11 +138,12 @@ def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.cond(down, lambda: image[::-1], lambda: image)
 
 
-def _in_8_bits(image: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:
-    """Return RGBA from 0 to 255: TensorFlow leaves grey of 1, 2 and 4 bits, and its alpha, as they are stored."""
+def _opaque(image: tf.Tensor, depth: tf.Tensor) -> tf.Tensor:
+    """Return RGBA with alpha from 0 to 255: of grey of 1, 2 and 4 bits TensorFlow makes 1, 3 and 15 of it."""
     most = 2 ** tf.minimum(depth, 8) - 1
-    values = tf.cast(image, tf.int32)
-    return tf.cast(values * tf.where(tf.reduce_max(values) <= most, 255 // most, 1), tf.uint8)
+    alpha = tf.cast(image[..., 3:], tf.int32)
+    alpha = alpha * tf.where(tf.reduce_max(alpha) <= most, 255 // most, 1)
+    return tf.concat([image[..., :3], tf.cast(alpha, tf.uint8)], axis=-1)
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
