@@ -1,5 +1,6 @@
 """An ONNX file, for ONNX Runtime and what else reads ONNX."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ def write_onnx(model: Any, card: Card, path: Path) -> None:
     named = keras.Model(model.input, {PROBABILITIES: model.output})
     image = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image")
     named(tf.zeros((1, *model.input_shape[1:])))  # Keras exports what has been called
-    named.export(path, format="onnx", verbose=False, input_signature=[image])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Keras asks NumPy for a name that is gone
+        named.export(path, format="onnx", verbose=False, input_signature=[image])
     written = onnx.load(path)
     onnx.helper.set_model_props(written, {CARD: card.to_json()})
     onnx.checker.check_model(written, full_check=True)
