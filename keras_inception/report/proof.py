@@ -26,7 +26,11 @@ def write_proof(path: Path, result: Mapping[str, Any]) -> None:
     rows = [result["reference"], *result["files"]]
     sections = [
         Section("Answers", tables=[_answers(rows)], text=_notes(result["files"])),
-        Section("Latency", tables=[_latency(rows)], text="Milliseconds for a batch, of the network alone."),
+        Section(
+            "Latency",
+            tables=[_latency(rows)],
+            text="Milliseconds for a batch, of the network alone: median (95th percentile).",
+        ),
     ]
     if result["attempts"]:
         sections.append(
@@ -37,7 +41,7 @@ def write_proof(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def _answers(proofs: Sequence[Mapping[str, Any]]) -> Table:
-    columns = ["file", "MB", "largest difference", "same answers", "top-1", "95% interval from", "to"]
+    columns = ["file", "MB", "largest difference", "same answers", "top-1 (95% interval)"]
     return Table(
         columns,
         [
@@ -45,24 +49,27 @@ def _answers(proofs: Sequence[Mapping[str, Any]]) -> Table:
                 proof["file"],
                 proof["bytes"] / 1e6,
                 proof["largest_difference"],
-                proof["agreement"],
-                *(("", "", "") if proof["top1"] is None else (proof["top1"], *proof["top1_interval"])),
+                f"{proof['agreement']:.1%}",
+                _accuracy(proof),
             ]
             for proof in proofs
         ],
     )
 
 
+def _accuracy(proof: Mapping[str, Any]) -> str:
+    if proof["top1"] is None:
+        return ""
+    low, high = proof["top1_interval"]
+    return f"{proof['top1']:.1%} ({low:.1%} to {high:.1%})"
+
+
 def _latency(proofs: Sequence[Mapping[str, Any]]) -> Table:
-    settings = [(row["threads"], row["batch"]) for row in proofs[0]["latency_ms"]]
     columns = ["file"]
-    for threads, batch in settings:
-        said = f"{threads} {'thread' if threads == 1 else 'threads'}, batch {batch}"
-        columns += [f"{said}: median", "95th percentile"]
-    rows = [
-        [proof["file"], *(row[name] for row in proof["latency_ms"] for name in ("median", "p95"))] for proof in proofs
-    ]
-    return Table(columns, rows)
+    for row in proofs[0]["latency_ms"]:
+        columns.append(f"batch {row['batch']}, {row['threads']} {'thread' if row['threads'] == 1 else 'threads'}")
+    times = [[f"{row['median']:.3g} ({row['p95']:.3g})" for row in proof["latency_ms"]] for proof in proofs]
+    return Table(columns, [[proof["file"], *cells] for proof, cells in zip(proofs, times, strict=True)])
 
 
 def _notes(proofs: Sequence[Mapping[str, Any]]) -> str:
