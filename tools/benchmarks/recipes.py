@@ -364,7 +364,7 @@ def _spread(values: list[float], sign: str = "") -> str:
     return (
         f"{mean} ± {100 * statistics.stdev(values):.1f}"
         if len(values) == len(SEEDS)
-        else f"{mean} ({len(values)} seeds)"
+        else f"{mean} ({len(values)} seed{'s' if len(values) > 1 else ''})"
     )
 
 
