@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_inception.card import Kind, kind_of
+from keras_inception.config import DataConfig
 from keras_inception.errors import RunError, imported
 from keras_inception.run_folder import RunFolder
 
@@ -53,6 +54,17 @@ def open_model(path: str | Path, threads: int | None = None) -> Predictor:
         "keras": lambda: open_keras(path),
     }
     return openers[kind_of(path)]()
+
+
+def preparation(kind: Kind) -> Callable[[np.ndarray, DataConfig], np.ndarray]:
+    """Return what makes the network's input of a decoded image: TensorFlow, where it is loaded anyway."""
+    if kind in ("tflite", "onnx"):
+        from keras_inception.data.sizing import model_input
+
+        return model_input
+    from keras_inception.data.pipeline import network_input
+
+    return network_input
 
 
 def open_run(path: str | Path) -> Predictor:

@@ -240,6 +240,38 @@ def export(
     say(screen, f"the export stands in {run / 'export'}; report.html there has the latencies of all")
 
 
+def try_(
+    model: Positional[tuple[Path, ...]],
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_upload_mb: float = 20,
+) -> None:
+    """Try models in the browser: an image goes in, what each says of it comes out, side by side.
+
+    Example: keras-inception try runs/first runs/first/export/model_int8.tflite
+
+    Args:
+        model: Folders of runs, and files that export wrote.
+        host: Address to listen on; others than this machine reach 0.0.0.0.
+        port: Port to listen on; 0 takes a free one.
+        max_upload_mb: Largest file that is taken, MB.
+    """
+    for path in model:
+        check_model(path)
+    load_tensorflow()
+    from keras_inception.try_page import serve
+
+    screen = console()
+    screen.print("opening the models", highlight=False)
+    serve(
+        model,
+        host=host,
+        port=port,
+        max_upload_mb=max_upload_mb,
+        on_ready=lambda address: say(screen, f"{address} in a browser; Ctrl-C stops it"),
+    )
+
+
 def _print_proofs(screen: "Console", result: dict[str, Any]) -> None:
     from rich.table import Table
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_inception.card import Kind, read_card
-from keras_inception.config import DataConfig
+from keras_inception.card import read_card
 from keras_inception.data.decode import decode
 from keras_inception.errors import DataError
 from keras_inception.evaluation.answers import BATCH
 from keras_inception.evaluation.predictions import Prediction, check_below, likeliest
-from keras_inception.predictor import open_model
+from keras_inception.predictor import open_model, preparation
 
 
 def predict(
@@ -47,7 +46,7 @@ def predict(
     card = read_card(run)
     files = [file for word in images for file in _matching_files(word)]
     predictor = open_model(run)
-    prepared = _preparation(predictor.kind)
+    prepared = preparation(predictor.kind)
     names: list[str] = []
 
     def inputs() -> Iterator[np.ndarray]:
@@ -66,17 +65,6 @@ def predict(
     if not rows:
         raise DataError(f"none of {len(files)} images can be decoded; 'keras-inception data check' tells why")
     return likeliest(names, np.concatenate(rows), card.labels, top, reject_below)
-
-
-def _preparation(kind: Kind) -> Callable[[np.ndarray, DataConfig], np.ndarray]:
-    """Return what makes the network's input of an image: TensorFlow, where it is loaded anyway."""
-    if kind in ("tflite", "onnx"):
-        from keras_inception.data.sizing import model_input
-
-        return model_input
-    from keras_inception.data.pipeline import network_input
-
-    return network_input
 
 
 def _batched(inputs: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
