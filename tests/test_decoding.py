@@ -40,16 +40,22 @@ def stored(image, form, **options):
     return file.getvalue()
 
 
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def png(width, height, depth, colour, rows, *chunks):
     """A PNG made by hand: rows of bytes, without filters."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
     more = b"".join(chunk(name, data) for name, data in chunks)
     return b"\x89PNG\r\n\x1a\n" + head + more + pixels + chunk(b"IEND", b"")
+
+
+def png_of_few_bits(depth, colour, *chunks):
+    """One of 1, 2 or 4 bits whose pixels hold every value."""
+    row = b"\x01\x5a\xf3\x8c\xd6\x27\xb9\xe4"
+    return png(64 // depth, 2, depth, colour, [row, row[::-1]], *chunks)
 
 
 def with_alpha(mode):
@@ -70,9 +76,14 @@ def check(content):
         np.testing.assert_array_equal(graph(tf.constant(content)).numpy(), decode(content, channels))
 
 
+def colours(depth):
+    """The chunk of a palette."""
+    return b"PLTE", bytes(range(7, 7 + 3 * 2**depth))
+
+
 PALETTE, GREY = NOISE.convert("P"), NOISE.convert("L")
 STORED = {
-    **{f"JPEG {mode}": stored(AREAS.convert(mode), "JPEG", quality=90) for mode in ("RGB", "L", "CMYK")},
+    **{f"JPEG {mode}": stored(AREAS.convert(mode), "JPEG", quality=90) for mode in ("RGB", "L")},
     "JPEG progressive": stored(AREAS, "JPEG", progressive=True),
     "JPEG without subsampling": stored(NOISE, "JPEG", subsampling=0),
     **{f"PNG {mode}": stored(NOISE.convert(mode), "PNG") for mode in ("RGB", "L", "P", "1")},
@@ -82,7 +93,19 @@ STORED = {
     "PNG 16-bit alpha": png(2, 1, 16, 6, [bytes(range(40, 56))]),
     "PNG 2-bit grey": png(4, 2, 2, 0, [b"\x1b", b"\xe4"]),
     "PNG 4-bit grey": png(4, 2, 4, 0, [b"\x01\x9f", b"\x00\x11"]),
-    "PNG 1-bit grey, white transparent": png(8, 1, 1, 0, [b"\x5a"], (b"tRNS", b"\0\1")),
+    "PNG 16-bit grey, one transparent": png(2, 1, 16, 0, [b"\0\7\7\7"], (b"tRNS", b"\0\7")),
+    "PNG 16-bit colour, one transparent": png(1, 2, 16, 2, [b"\1\0" * 3, b"\0\1" * 3], (b"tRNS", b"\0\1" * 3)),
+    **{
+        f"PNG {depth}-bit grey, {key} transparent": png_of_few_bits(depth, 0, (b"tRNS", bytes([0, key])))
+        for depth, key in ((1, 0), (1, 1), (2, 0), (2, 1), (4, 0), (4, 1), (4, 15))
+    },
+    **{f"PNG {depth}-bit palette": png_of_few_bits(depth, 3, colours(depth)) for depth in (1, 2, 4)},
+    **{
+        f"PNG {depth}-bit palette, alpha {alpha}": png_of_few_bits(
+            depth, 3, colours(depth), (b"tRNS", bytes([alpha] * 2**depth))
+        )
+        for depth, alpha in ((1, 1), (2, 3), (4, 15), (4, 200))
+    },
     "PNG palette, one transparent": stored(PALETTE, "PNG", transparency=3),
     "PNG palette, all translucent": stored(PALETTE, "PNG", transparency=bytes(range(256))),
     "PNG grey, one transparent": stored(
@@ -103,6 +126,62 @@ def test_an_image_is_turned_upright(form, orientation):
     check(stored(AREAS, form, exif=exif(orientation)))
 
 
+def with_segments(*segments):
+    """A JPEG with segments of EXIF data, or others as they stand, before all others."""
+    plain = STORED["JPEG RGB"]
+    return plain[:2] + b"".join(segments) + plain[2:]
+
+
+def exif_segment(data):
+    return b"\xff\xe1" + struct.pack(">H", len(data) + 8) + b"Exif\0\0" + data
+
+
+def field(kind, count, value, order="<", head=None):
+    """EXIF data that hold the orientation alone."""
+    head = head or {"<": b"II*\0", ">": b"MM\0*"}[order]
+    return head + struct.pack(order + "IHHHI", 8, 1, 0x0112, kind, count) + value + bytes(4)
+
+
+FIELDS = {
+    "16 bits": field(3, 1, b"\6\0\0\0"),
+    "16 bits, big end first": field(3, 1, b"\0\6\0\0", ">"),
+    "16 bits with a sign": field(8, 1, b"\6\0\0\0"),
+    "32 bits": field(4, 1, b"\6\0\0\0"),
+    "32 bits, big end first": field(4, 1, b"\0\0\0\6", ">"),
+    "32 bits with a sign": field(9, 1, b"\6\0\0\0"),
+    "letters": field(2, 2, b"6\0\0\0"),
+    "none": field(3, 0, b"\6\0\0\0"),
+    "two": field(3, 2, b"\6\0\3\0"),
+    "no orientation": field(3, 1, b"\x09\0\0\0"),
+    "its magic in the other order": field(3, 1, b"\0\6\0\0", ">", b"MM*\0"),
+    "its name once more": b"Exif\0\0" + field(3, 1, b"\6\0\0\0"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_orientation_of_every_kind_of_field(name):
+    check(with_segments(exif_segment(FIELDS[name])))
+    check(png(1, 2, 8, 0, [b"\1", b"\2"], (b"eXIf", FIELDS[name])))
+
+
+@pytest.mark.parametrize("before", [b"\xff\xff\xff", b"\xff\xec\0\5abc", b"\xff\xe1\0\5abc"])
+def test_filling_and_other_segments_before_exif(before):
+    check(with_segments(before, exif_segment(FIELDS["16 bits"])))
+
+
+@pytest.mark.parametrize("after", [b"eXIf", b"abCd"])
+def test_what_follows_the_image_is_not_looked_at(after):
+    check(STORED["PNG RGB"] + chunk(after, FIELDS["16 bits"]))
+    check(STORED["PNG RGB"] + b"\x7f\xff\xff\xf0" + after + bytes(40))  # a length at which int32 overflows
+    check(STORED["JPEG RGB"] + exif_segment(FIELDS["16 bits"]))
+
+
+def test_exif_behind_the_pixels_of_a_png():
+    end = chunk(b"IEND", b"")
+    check(STORED["PNG RGB"].removesuffix(end) + chunk(b"eXIf", FIELDS["16 bits"]) + end)
+
+
 def test_both_byte_orders_and_a_segment_before():
     tags = exif(6).tobytes()
     assert tags[6:8] == b"MM"
@@ -117,10 +196,7 @@ def test_both_byte_orders_and_a_segment_before():
     [b"II*\0\xff\xff\xff\xff", b"XX*\0\x08\0\0\0", b"", b"MM\0*\0\0\0\x08\xff\xff", b"II*\0\x08\0\0\0\x05\0\x12\x01"],
 )
 def test_broken_exif_is_passed_over(data):
-    plain = stored(AREAS, "JPEG")
-    segment = b"Exif\0\0" + data
-    content = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
-    check(content)
+    check(with_segments(exif_segment(data)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -138,6 +214,13 @@ def test_any_size_mode_quality_and_orientation(height, width, mode, quality, ori
     check(stored(image.convert("L" if mode in ("L", "LA") else "RGB"), "JPEG", quality=quality, exif=exif(orientation)))
 
 
+CMYK = stored(Image.merge("CMYK", [ALPHA] * 4), "JPEG")
+ADOBE = CMYK[2:18]
+FOUR_INKS = {
+    "CMYK": CMYK,
+    "CMYK without a word by Adobe": CMYK.replace(ADOBE, b""),
+    "YCCK": CMYK.replace(ADOBE, ADOBE[:-1] + b"\2"),
+}
 BROKEN = {
     "empty": b"",
     "garbage": b"garbage",
@@ -147,7 +230,11 @@ BROKEN = {
     "truncated PNG": STORED["PNG RGB"][:-30],
     "WebP": stored(AREAS, "WEBP"),
     "GIF": stored(AREAS, "GIF"),
+    **{f"JPEG of {name}": content for name, content in FOUR_INKS.items()},
     "a PNG of 30,000 times 30,000": png(30_000, 30_000, 8, 2, [b"\0"]),
+    "a PNG with a chunk before its head": STORED["PNG RGB"][:8] + chunk(b"abCd", bytes(13)) + STORED["PNG RGB"][8:],
+    "a JPEG in too many parts": with_segments(b"\xff\xec\0\2" * 20_000),
+    "a PNG in too many parts": png(1, 1, 8, 0, [b"\0"], *[(b"abCd", b"")] * 20_000),
     "a JPEG of 65,000 times 65,000": STORED["JPEG RGB"].replace(
         struct.pack(">HH", AREAS.height, AREAS.width), struct.pack(">HH", 65_000, 65_000), 1
     ),
@@ -160,9 +247,20 @@ def test_what_is_broken_a_bomb_or_neither_is_refused(name):
         _GRAPHS[3](tf.constant(BROKEN[name]))
 
 
-def test_a_bomb_is_refused_by_its_head():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="30000"):
-        _GRAPHS[3](tf.constant(BROKEN["a PNG of 30,000 times 30,000"]))
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a PNG of 30,000 times 30,000", "30000"),
+        ("a JPEG of 65,000 times 65,000", "65000"),
+        ("a PNG with a chunk before its head", "no head"),
+        ("a JPEG in too many parts", "too many parts"),
+        ("a PNG in too many parts", "too many parts"),
+        *((f"JPEG of {name}", "four inks") for name in FOUR_INKS),
+    ],
+)
+def test_what_could_be_decoded_is_refused_for_its_reason(name, reason):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+        _GRAPHS[3](tf.constant(BROKEN[name]))
 
 
 def test_broken_images_do_not_fail_their_batch():
