@@ -90,23 +90,22 @@ def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tm
     assert RunFolder(folder).state() == "finished"
 
 
-def test_a_run_that_is_asked_to_stop_while_it_is_measured_goes_on_with_the_measuring(
-    stripes, tiny, tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize(("moment", "place"), [("on_test_batch_end", (0, 7)), ("on_epoch_end", (1, 0))])
+def test_a_run_that_is_asked_to_stop_while_and_after_it_is_measured_goes_on_there(
+    moment, place, stripes, tiny, tmp_path, capsys, monkeypatch
 ):
-    def asked(keeper, batch, logs=None):
+    def asked(keeper, number, logs=None):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
-        measured(keeper, batch, logs)
+        unasked(keeper, number, logs)
 
-    measured = Keeper.on_test_batch_end
-    monkeypatch.setattr(Keeper, "on_test_batch_end", asked)
+    unasked = getattr(Keeper, moment)
+    monkeypatch.setattr(Keeper, moment, asked)
     folder = tmp_path / "r"
     words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--epochs", "2", "--resume"]
     assert main(words) == 143
-    assert "saved after 0 epochs and " in capsys.readouterr().err
-    epoch, step = newest_place(folder / "checkpoints")
-    assert epoch == 0
-    assert step > 0
+    assert f"saved after {place[0]} epochs and {place[1]} steps" in capsys.readouterr().err
+    assert newest_place(folder / "checkpoints") == place
     monkeypatch.undo()
     assert main(words) == 0
     whole = tmp_path / "whole"

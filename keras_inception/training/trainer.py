@@ -198,6 +198,8 @@ def _train(
     )
     with keeper.listening(), _explained(job, folder, keeper):
         step = notes["step"]
+        if step == 0:  # what was running when the state was saved is of the evaluation before
+            running = None
         for epoch in range(notes["epoch"], config.training.epochs):
             keeper.begin_at(epoch, step, running)
             job.fit_epoch(epoch, step, together)
