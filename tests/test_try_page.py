@@ -47,13 +47,12 @@ def address(run, tmp_path_factory):
     assert main(["export", str(folder), "--to", "tflite"]) == 0
     words = [str(folder), str(folder / "export" / "model.tflite"), "--port", "0", "--max-upload-mb", "1"]
     command = [sys.executable, "-m", "keras_inception", "try", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        lines = iter(process.stdout.readline, "")
-        yield next(line.split()[0] for line in lines if line.startswith("http"))
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield next(line.split()[0] for line in process.stdout if line.startswith("http"))
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")
