@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -238,6 +239,7 @@ def test_no_parameter_of_a_head_is_exported(exported):
 
 def converted(table, folder):
     """A network as a TFLite file."""
+    keras.utils.set_random_seed(1)
     model = GoogLeNet(architecture=table, input_shape=(64, 64, 3), classes=5)
     card = Card(folder, "tiny", tuple("abcde"), DataConfig(image_size=64))
     write_saved_model(model, card, folder / "saved_model")

@@ -281,7 +281,7 @@ class _House:
         found = operations(path)
         check_operations(found, self.table, path.name)
         count = found["QUANTIZE"]
-        return f"{count} requantisations" if count else ""
+        return f"{count} {'requantisation' if count == 1 else 'requantisations'}" if count else ""
 
 
 def _refuse_misses(files: Sequence[Proof]) -> None:

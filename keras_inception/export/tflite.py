@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import numpy as np
 from keras_inception.architecture import LRN, Architecture, Conv, Inception, MaxPool
 from keras_inception.card import Card, put_into_zip
 from keras_inception.errors import ExportError
+from keras_inception.predictor import PROBABILITIES
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,7 +81,19 @@ def write_tflite(
             raise ExportError(f"TensorFlow could not convert the model to TFLite in {precision}: {reason}")
         names = json.loads(left.read_text())
     put_into_zip(card, path)
-    return names
+    return list(dict.fromkeys(map(_layer, names)))
+
+
+def _layer(tensor: str) -> str:
+    """Return the layer that a tensor of a converted graph is of: its name's second part, without Keras's number.
+
+    >>> _layer("googlenet_1/inception_3a_3x3_relu_1/Relu;googlenet_1/inception_3a_3x3_1/convolution")
+    'inception_3a_3x3_relu'
+    >>> _layer("StatefulPartitionedCall_2:0")
+    'probabilities'
+    """
+    parts = tensor.split(";")[0].split("/")
+    return re.sub(r"_\d+$", "", parts[1]) if len(parts) > 1 else PROBABILITIES
 
 
 def operations(path: Path) -> Counter[str]:
