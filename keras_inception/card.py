@@ -107,11 +107,6 @@ def put_into_saved_model(card: Card, path: Path) -> None:
     (path / "assets.extra" / CARD).write_text(card.to_json(), encoding="utf-8")
 
 
-def preprocessing(data: DataConfig) -> DataConfig:
-    """Return `data` with the preprocessing alone."""
-    return DataConfig(**{name: getattr(data, name) for name in _PREPROCESSING})
-
-
 def _of_saved_model(path: Path) -> str:
     return (path / "assets.extra" / CARD).read_text(encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """Files that are never half-written: each is made beside its place, brought to the disk, and renamed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -40,9 +41,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @contextlib.contextmanager
 def folder_written_beside(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; when all went well it takes the place of `path`, else `path` stays."""
+    """Yield an empty folder beside `path`; when all went well it takes the place of `path`, else `path` stays.
+
+    A process killed leaves a hidden folder beside `path`: killed between the two renames, it holds both.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:

@@ -1,5 +1,6 @@
 """A page in the browser to try models on: an image goes in, what each model says of it comes out, side by side."""
 
+import logging
 import os
 import tempfile
 import time
@@ -16,6 +17,8 @@ from keras_inception.data.decode import decode
 from keras_inception.errors import DataError, RunError, imported
 from keras_inception.predictor import Predictor, keras_predictor, open_model, preparation, run_model
 from keras_inception.run_folder import RunFolder
+
+_LOG = logging.getLogger(__name__)
 
 # Images of the gallery, and how many labels are shown of an answer.
 _EXAMPLES, _TOP = 12, 5
@@ -115,7 +118,8 @@ def examples(candidates: Sequence[Candidate], folder: Path) -> list[tuple[str, s
             Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(path)
             written.append((str(path), card.labels[part.labels[place]]))
         return written
-    except DataError:  # they were moved: the page works without
+    except DataError as error:
+        _LOG.warning("the page shows no test images: %s", error)
         return []
 
 
@@ -142,7 +146,7 @@ def build_page(candidates: Sequence[Candidate], shown: Sequence[tuple[str, str]]
                         list(shown), label="Test images, and what they are", columns=2, allow_preview=False, buttons=[]
                     )
 
-                    def chosen(event: gr.SelectData) -> str:  # type: ignore[name-defined]
+                    def chosen(event: gr.SelectData) -> str:  # type: ignore[name-defined]  # gr is a variable
                         return shown[event.index][0]
 
                     gallery.select(chosen, None, image)
@@ -160,12 +164,15 @@ def build_page(candidates: Sequence[Candidate], shown: Sequence[tuple[str, str]]
                         )
                     ]
 
+        wanted = {candidate.card.data.channels for candidate in candidates}
+
         def respond(path: str | None, row: str | None) -> list[Any]:
             empty = [None, ""] * len(candidates) + [None] * len(views)
             if path is None:
                 return ["", *empty]
             try:
-                pixels = {channels: decode(Path(path).read_bytes(), channels) for channels in (1, 3)}
+                content = Path(path).read_bytes()
+                pixels = {channels: decode(content, channels) for channels in wanted}
             except DataError as error:
                 return [f"**{error}**", *empty]
             given: list[Any] = []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -279,17 +280,54 @@ def test_an_export_that_disagrees_fails_and_leaves_the_previous_one(exported, ca
     assert sorted(path.name for path in exported.iterdir()) == names
 
 
-def test_a_killed_export_leaves_the_previous_one(exported, tmp_path):
+@pytest.mark.parametrize(
+    "moment",
+    [
+        ".export-*",
+        *(
+            pytest.param(f".export-*/new/{name}", marks=pytest.mark.slow)
+            for name in ("saved_model/1/saved_model.pb", "model.tflite", "model.onnx", "report.json", "manifest.json")
+        ),
+    ],
+)
+def test_a_killed_export_leaves_a_whole_one(exported, tmp_path, moment):
     folder = shutil.copytree(exported, tmp_path / "run")
-    words = [sys.executable, "-m", "keras_inception", "export", str(folder), "--to", "tflite"]
+    words = [sys.executable, "-m", "keras_inception", "export", str(folder), "--to", "saved_model,tflite,onnx"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(folder.glob(".export-*")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    while not list(folder.glob(moment)) and process.poll() is None:
+        time.sleep(0.001)  # the folder is asked again until the export has come so far
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert verify(folder / "export")
-    assert (folder / "export" / "model.onnx").exists()
+    # After the last of its files the new one may be in place.
+    assert (folder / "export" / "model.keras").exists() or moment.endswith(("report.json", "manifest.json"))
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_and_runs_every_signature(exported, images, expected, stripes, tmp_path):
+    """The program that comes with TensorFlow; it knows nothing of this package."""
+    program = [str(Path(sys.executable).parent / "saved_model_cli")]
+    folder = ["--dir", str(exported / "export" / "saved_model" / "1")]
+    shown = subprocess.run([*program, "show", *folder, "--all"], capture_output=True, text=True, check=True).stdout
+    assert "inputs['image_bytes'] tensor_info:\n        dtype: DT_STRING\n        shape: (-1)" in shown
+    photo = next(stripes.rglob("*.png"))
+    with Image.open(photo) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    given = {
+        "serving_default": ("image", images),
+        "classify_images": ("images", pixels[None]),
+        "classify_bytes": ("image_bytes", np.array([photo.read_bytes(), b"broken"])),
+    }
+    found = {}
+    for signature, (name, value) in given.items():
+        np.save(tmp_path / f"{signature}.npy", value)
+        words = ["--tag_set", "serve", "--signature_def", signature, "--outdir", str(tmp_path / signature)]
+        words += ["--inputs", f"{name}={tmp_path / signature}.npy"]
+        subprocess.run([*program, "run", *folder, *words], capture_output=True, check=True)
+        found[signature] = np.load(tmp_path / signature / "probabilities.npy")
+    np.testing.assert_allclose(found["serving_default"], expected, atol=1e-4)
+    np.testing.assert_allclose(found["classify_bytes"][:1], found["classify_images"], atol=1e-6)
+    assert np.load(tmp_path / "classify_bytes" / "decoded.npy").tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

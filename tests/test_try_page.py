@@ -60,7 +60,7 @@ def browser():
     sync_api = pytest.importorskip("playwright.sync_api", reason="tools/install browser")
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("there is no chromium")
+        pytest.skip("there is no browser to drive: Debian has it as chromium")
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield opened

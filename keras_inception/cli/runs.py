@@ -1,4 +1,4 @@
-"""evaluate, compare, predict, export: what is done with runs."""
+"""evaluate, compare, predict, export, try: what is done with runs and what was exported of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +21,7 @@ from keras_inception.cli.screen import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from keras_inception.evaluation.predictions import Prediction
 
@@ -225,7 +226,7 @@ def export(
     check_model(run)
     load_tensorflow()
 
-    with counting(screen, "reading images") as on_images, screen.status("") as status:
+    with counting(screen, "reading images") as on_images, screen.status("answering with the trained model") as status:
         result = export_run(
             run,
             to=cast("list[Format]", formats),
@@ -237,7 +238,7 @@ def export(
             on_file=lambda name: status.update(f"making {name}"),
         )
     _print_proofs(screen, result)
-    say(screen, f"the export stands in {run / 'export'}; report.html there has the latencies of all")
+    say(screen, f"the export stands in {run / 'export'}; report.html there is a page about it")
 
 
 def try_(
@@ -275,9 +276,7 @@ def try_(
 def _print_proofs(screen: "Console", result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    first = result["reference"]["latency_ms"][0]
-    speed = f"ms (batch {first['batch']}, {first['threads']} thread)"
-    table = Table("file", "MB", "largest difference", "same answers", "top-1", speed)
+    table = Table("file", "MB", "largest difference", "same answers", "top-1")
     for column in table.columns[1:]:
         column.justify = "right"
     for proof in (result["reference"], *result["files"]):
@@ -287,15 +286,29 @@ def _print_proofs(screen: "Console", result: dict[str, Any]) -> None:
             f"{proof['largest_difference']:.1e}",
             f"{proof['agreement']:.1%}",
             "" if proof["top1"] is None else f"{proof['top1']:.1%}",
-            f"{proof['latency_ms'][0]['median']:.1f}",
         )
     screen.print(table)
+    screen.print(_latencies([result["reference"], *result["files"]]))
     for proof in result["files"]:
         if proof["note"]:
             say(screen, f"{proof['file']}: {proof['note']}")
     for proof in result["attempts"]:
         say(screen, f"not kept: {proof['file']} ({proof['note']}): {' and '.join(proof['misses'])}")
     say(screen, f"each file answered {result['images']:,} {result['of']} in a fresh process, beside the trained model")
+
+
+def _latencies(proofs: Sequence[dict[str, Any]]) -> "Table":
+    """Return a table of what a batch takes, median and 95th percentile."""
+    from rich.table import Table
+
+    settings = [f"batch {row['batch']}\nthreads {row['threads']}" for row in proofs[0]["latency_ms"]]
+    table = Table("ms\nmedian (95th percentile)", *settings)
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for proof in proofs:
+        table.add_row(proof["file"], *(f"{row['median']:.1f} ({row['p95']:.1f})" for row in proof["latency_ms"]))
+    return table
 
 
 def _print_figures(screen: "Console", result: dict[str, Any], what: str) -> None:

@@ -21,13 +21,12 @@ from keras_inception.data.shards import (
     IDENTITY,
     INDEX,
     UNFINISHED,
-    file_sha256,
     is_shards,
     read_json,
     read_table,
 )
 from keras_inception.errors import DataError
-from keras_inception.files import write_json, written_beside
+from keras_inception.files import file_sha256, write_json, written_beside
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_inception.data.decode import Source, decode
 from keras_inception.errors import DataError, unknown
+from keras_inception.files import file_sha256
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
@@ -59,8 +60,7 @@ class Split:
         try:
             source = self.source(index)
             if isinstance(source, Path):
-                with open(source, "rb") as file:
-                    return hashlib.file_digest(file, "sha256").hexdigest()
+                return file_sha256(source)
         except (OSError, ValueError):  # a path that holds a zero byte is a ValueError, as is a DataError
             source = os.fsencode(os.path.basename(self.names[index]))
         if isinstance(source, np.ndarray):

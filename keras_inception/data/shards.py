@@ -23,6 +23,7 @@ import numpy as np
 from keras_inception.data.dataset import SPLITS, Collection, Split
 from keras_inception.data.decode import printable
 from keras_inception.errors import DataError
+from keras_inception.files import file_sha256
 
 FORMAT = 1
 DESCRIPTION = "shards.json"
@@ -86,11 +87,6 @@ def read_table(path: Path) -> Any:
 
     with open(path, "rb") as file:
         return pq.read_table(file)
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_size(path: Path, size: int) -> None:

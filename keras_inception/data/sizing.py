@@ -15,8 +15,13 @@ _LIMIT = 8
 
 def model_input(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """Turn a decoded image, uint8 `(height, width, channels)` of any size, into the float32 input of the network."""
+    return scaled(square(image, config), config)
+
+
+def scaled(images: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Return uint8 images of any shape as float32 in the range of the network's input."""
     low, high = config.value_range
-    return square(image, config).astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
+    return images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
 
 
 def square(image: np.ndarray, config: DataConfig) -> np.ndarray:

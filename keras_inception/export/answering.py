@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from keras_inception.card import kind_of, read_card
-from keras_inception.config import DataConfig
+from keras_inception.data.sizing import scaled
 from keras_inception.errors import ExportError
 
 #: Batches that are timed.
@@ -84,17 +84,12 @@ def _answer(task: dict[str, Any]) -> None:
     pixels = np.load(task["pixels"], mmap_mode="r")
     data = read_card(path).data
     parts = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
-    probabilities = predictor.answers(_input(part, data) for part in parts)
+    probabilities = predictor.answers(scaled(part, data) for part in parts)
     found = {"probabilities": probabilities}
     for batch in TIMED_BATCHES:
-        images = _input(np.resize(pixels[:batch], (batch, *pixels.shape[1:])), data)
+        images = scaled(np.resize(pixels[:batch], (batch, *pixels.shape[1:])), data)
         found[f"seconds{batch}"] = _seconds(functools.partial(predictor.probabilities, images))
     np.savez(task["output"], allow_pickle=False, **found)
-
-
-def _input(pixels: np.ndarray, data: DataConfig) -> np.ndarray:
-    low, high = data.value_range
-    return pixels.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
 
 
 def _seconds(action: Callable[[], Any]) -> np.ndarray:

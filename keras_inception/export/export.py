@@ -18,10 +18,10 @@ from keras_inception.data.dataset import TEST, TRAIN
 from keras_inception.data.decode import encoded
 from keras_inception.errors import ExportError, RunError
 from keras_inception.export.answering import Answers, answers_of
-from keras_inception.export.manifest import sha256, write_manifest
-from keras_inception.export.proof import Proof, Thresholds, prove
+from keras_inception.export.manifest import write_manifest
+from keras_inception.export.proof import THRESHOLDS, Proof, Thresholds, prove
 from keras_inception.export.tflite import Interface, Precision, check_operations, operations, write_tflite
-from keras_inception.files import folder_written_beside, write_json, write_text
+from keras_inception.files import file_sha256, folder_written_beside, write_json, write_text
 from keras_inception.predictor import PROBABILITIES, run_model
 from keras_inception.report.proof import write_proof
 from keras_inception.run_folder import RunFolder
@@ -49,7 +49,7 @@ def export(
     quantize: Sequence[Precision] = (),
     interface: Interface = "uint8",
     verify_with: str | Path | None = None,
-    thresholds: Thresholds = Thresholds(),  # noqa: B008  it is frozen
+    thresholds: Thresholds = THRESHOLDS,
     on_images: Callable[[int, int], None] = lambda done, total: None,
     on_file: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
@@ -96,7 +96,6 @@ def export(
     with tempfile.TemporaryDirectory() as scratch, folder_written_beside(folder.export) as new:
         pixels = Path(scratch) / "pixels.npy"
         np.save(pixels, evaluation_views(images, card.data))
-        on_file(str(folder.path))
         expected = answers_of(folder.path, pixels)
         house = _House(model, card, table, new, Path(scratch), pixels, images, labels, expected, thresholds)
         reference = house.proof(folder.best_keras, folder.best_keras.name, "float32", expected)
@@ -238,20 +237,23 @@ class _House:
 
     def _int8(self, interface: Interface) -> Iterator[Proof]:
         """Make the int8 file; where it misses, try what helps, one thing after the other."""
-        path = self.folder / tflite_name("int8")
+        path, learnt_from = self.folder / tflite_name("int8"), 0
         for count, taken, in_float in (
             (_EXAMPLES, interface, 0),
             (_MORE_EXAMPLES, interface, 0),
             (_MORE_EXAMPLES, "float32", 0),
             (_MORE_EXAMPLES, "float32", _IN_FLOAT),
         ):
-            examples = self._examples(count)
+            if count != learnt_from:
+                examples, learnt_from = self._examples(count), count
             layers = write_tflite(
                 self._source(), self.card, path, "int8", examples=examples, interface=taken, in_float=in_float
             )
             said = [f"{len(examples)} images to learn from, {taken} in and out"]
             if layers:
                 said.append(f"in float: {', '.join(layers)}")
+            if _has_lrn(self.table):
+                said.append("local response normalisation stays in float")
             proof = self._answered(path, "int8", "; ".join([*said, self._graph(path)]))
             yield proof
             if not proof.misses:
@@ -334,7 +336,7 @@ def _provenance(folder: RunFolder) -> dict[str, str]:
         "run": folder.config().name,
         "architecture": folder.architecture().name,
         "checkpoint": folder.best_keras.name,
-        "checkpoint_sha256": sha256(folder.best_keras),
+        "checkpoint_sha256": file_sha256(folder.best_keras),
         "epoch": f"{best['epoch']:.0f}",
         "keras_inception": __version__,
         **{package: importlib.metadata.version(package) for package in packages},

@@ -1,13 +1,12 @@
 """What an export consists of and comes from, so that a copy of it can be checked anywhere."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_inception.errors import ExportError, RunError
-from keras_inception.files import write_json
+from keras_inception.files import file_sha256, write_json
 
 MANIFEST = "manifest.json"
 
@@ -15,7 +14,7 @@ MANIFEST = "manifest.json"
 def write_manifest(folder: Path, provenance: Mapping[str, str]) -> None:
     """Write the size and SHA-256 of every file in a folder, and where they come from."""
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in _names(folder)
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)} for name in _names(folder)
     }
     write_json(folder / MANIFEST, {"provenance": dict(provenance), "files": files})
 
@@ -42,7 +41,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
         expected = {name: row["sha256"] for name, row in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RunError(f"{str(path)!r} cannot be read; export the run anew") from None
-    found = {name: sha256(folder / name) for name in _names(folder) if name != MANIFEST}
+    found = {name: file_sha256(folder / name) for name in _names(folder) if name != MANIFEST}
     faults = {
         "missing": sorted(expected.keys() - found.keys()),
         "changed": sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name]),
@@ -52,11 +51,6 @@ def verify(folder: str | Path) -> dict[str, Any]:
         said = "; ".join(f"{what}: {', '.join(names)}" for what, names in faults.items() if names)
         raise ExportError(f"{str(folder)!r} is not as it was exported: {said}")
     return manifest
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _names(folder: Path) -> list[str]:

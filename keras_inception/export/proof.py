@@ -1,9 +1,8 @@
 """Whether an exported file answers like the trained model, and what it may differ by."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,10 @@ class Thresholds:
     float16: float = 2e-3
     agreement: float = 0.97
     accuracy_loss: float = 0.01
+
+
+#: What is allowed unless something else is asked for.
+THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,6 @@ class Proof:
     misses: tuple[str, ...] = ()
     disagreeing: tuple[str, ...] = ()
     note: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as a value for JSON."""
-        return asdict(self)
 
 
 # Images named where a file disagrees.
