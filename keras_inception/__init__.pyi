@@ -21,5 +21,6 @@ from .data.dataset import ImageDataset as ImageDataset
 from .errors import InceptionError as InceptionError
 from .googlenet import GoogLeNet as GoogLeNet, inference_model as inference_model
 from .layers import LocalResponseNormalization as LocalResponseNormalization
+from .tuning.hypermodel import HyperGoogLeNet as HyperGoogLeNet
 
 __version__: str

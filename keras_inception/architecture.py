@@ -235,7 +235,7 @@ class Architecture:
             return self
 
         def scale(part: Any) -> Any:
-            widths = {name: getattr(part, name) for name in _WIDTHS.get(type(part), ())}
+            widths = {name: getattr(part, name) for name in WIDTHS.get(type(part), ())}
             # A reduction of 0 channels means that there is none, at any width.
             return dataclasses.replace(part, **{k: max(1, round(v * width)) if v else 0 for k, v in widths.items()})
 
@@ -291,8 +291,8 @@ class Architecture:
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception)}
 
-# The fields of each kind of row that count channels or units: what `scaled` multiplies.
-_WIDTHS: dict[type, tuple[str, ...]] = {
+#: The fields of each kind of row that count channels or units: what `scaled` multiplies.
+WIDTHS: dict[type, tuple[str, ...]] = {
     Conv: ("filters", "reduce"),
     Inception: ("conv1x1", "reduce3x3", "conv3x3", "reduce5x5", "conv5x5", "pool_projection"),
     AuxiliaryHead: ("filters", "units"),

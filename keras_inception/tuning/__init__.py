@@ -1,0 +1,1 @@
+"""The widths of the branches fitted to data and to a budget."""
