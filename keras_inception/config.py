@@ -12,9 +12,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from keras_inception.architecture import Architecture, Normalization, get_architecture
-from keras_inception.errors import ConfigError, unknown
+from keras_inception.errors import ConfigError, InceptionError, unknown
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+#: Of every configuration: no field that is not known, and numbers alone.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -33,7 +34,7 @@ def _in_order(bounds: tuple[float, float]) -> tuple[float, float]:
 _ORDERED = pydantic.AfterValidator(_in_order)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DataConfig:
     """Where images come from and how they become the network's input."""
 
@@ -79,7 +80,7 @@ class DataConfig:
     split_seed: Seed = 0  # which images they are
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """Which network is built."""
 
@@ -101,7 +102,7 @@ class ModelConfig:
         return table.with_dropout(self.dropout, self.auxiliary_dropout)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """How it is trained. The values here are the recipe "modern"; the others, in RECIPES, say what differs."""
 
@@ -145,7 +146,7 @@ class TrainingConfig:
     seed: Seed = 0  # of weights, order, augmentation and dropout
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class RunConfig:
     """A whole run."""
 
@@ -270,9 +271,17 @@ def _validated(value: Any) -> RunConfig:
     try:
         return _ADAPTER.validate_python(value)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
-        if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise ConfigError(f"the configuration has an unknown field {field!r}; remove it") from None
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        raise ConfigError(f"{field} is {first['input']!r}: {message}") from None
+        raise first_of(error) from None
+
+
+def first_of(error: pydantic.ValidationError) -> InceptionError:
+    """Return the first of what a validation found as one line that names the field, its value and what it takes."""
+    first = error.errors()[0]
+    raised = first.get("ctx", {}).get("error")
+    if isinstance(raised, InceptionError):
+        return raised
+    field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return ConfigError(f"the configuration has an unknown field {field!r}; remove it")
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return ConfigError(f"{field} is {first['input']!r}: {message}")

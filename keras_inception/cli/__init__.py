@@ -11,9 +11,10 @@ from keras_inception.cli.analyze import table
 from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import compare, evaluate, export, predict, try_
 from keras_inception.cli.training import train
+from keras_inception.cli.tune import tune
 from keras_inception.errors import InceptionError
 
-_DESCRIPTION = """GoogLeNet on your own images: train, runs, evaluate, compare, predict, export, try, data, analyze.
+_DESCRIPTION = """GoogLeNet for your images: data, train, runs, evaluate, compare, predict, tune, export, try, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
@@ -24,6 +25,7 @@ app.command(evaluate)
 app.command(compare)
 app.command(predict)
 app.command(export)
+app.command(tune)
 app.command(name="try")(try_)
 
 _data = tyro.extras.SubcommandApp()

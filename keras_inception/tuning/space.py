@@ -148,6 +148,14 @@ class Space:
             table = replace(table, name=f"{self.table.name}-tuned")
         return Point(table, values.get("head_weight"), values.get("rate_factor", 1.0), size)
 
+    def shares(self, table: Architecture) -> dict[str, float]:
+        """Return the output channels of every stage's modules in a table, summed, as a share of the given ones."""
+        found = {row.name: row.filters for row in table.rows if isinstance(row, Inception)}
+        return {
+            stage: sum(found.get(row.name, 0) for row in rows) / sum(row.filters for row in rows)
+            for stage, rows in self.stages.items()
+        }
+
     def defaults(self) -> dict[str, float]:
         """Return the values that stand for the given architecture."""
         return {parameter.name: parameter.default for parameter in self.parameters}

@@ -1,0 +1,127 @@
+"""tune: the flags become a search, and what happens in it a table on the terminal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import tyro
+from tyro.conf import UseAppendAction, arg
+
+from keras_inception.cli.screen import console, fields, flag, listed, load_tensorflow, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def tune(
+    data: Annotated[str | None, flag("SOURCE", "required")] = None,
+    search_dir: Annotated[Path | None, flag("FOLDER", "required")] = None,
+    budget: Annotated[str, arg(metavar="QUANTITY=AMOUNT")] = "multiply_adds=0.5x",
+    trials: int = 60,
+    oracle: Literal["evolution", "bayesian", "hyperband", "random"] = "evolution",
+    sharing: Literal["none", "branch_of_stage", "branch", "stage", "all"] = "branch_of_stage",
+    search: Annotated[str, flag("LIST", "nothing else")] = "",
+    from_scratch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    epochs: Annotated[int | None, flag("INT", "30")] = None,
+    supernet_epochs: int = 20,
+    recipe: Annotated[Literal["paper", "modern"], arg(metavar="NAME")] = "modern",
+    batch_size: Annotated[int | None, flag("INT", "32")] = None,
+    image_size: Annotated[int | None, flag("INT", "the architecture's: 224, or 32 for googlenet-small")] = None,
+    architecture: Annotated[str | None, flag("NAME", "googlenet-bn, or googlenet in the recipe paper")] = None,
+    width: Annotated[float | None, flag("FLOAT", "1")] = None,
+    learning_rate: Annotated[float | None, flag("FLOAT", "the recipe's, scaled linearly with the batch")] = None,
+    seed: Annotated[int | None, flag("INT", "0")] = None,
+    data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
+    set: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="SECTION.FIELD=VALUE")] = (),
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Search for branch widths that fit the data better than the given ones, at the cost of a budget.
+
+    Example: keras-inception tune --data photos/ --search-dir searches/half --budget multiply_adds=0.5x
+
+    One network at the largest widths is trained, with other widths at every step; then each trial takes its weights
+    from it and is scored on validation. The given widths, scaled alike to the budget, are trial 0. The best network
+    stands in SEARCH_DIR/best: train it with --architecture SEARCH_DIR/best/architecture.json.
+
+    Killed at any moment, the same command with --resume goes on.
+
+    Args:
+        data: As train takes it.
+        search_dir: Folder of the search; it is made.
+        budget: What a network may cost for an image, without heads: multiply_adds=0.5x is half of the given
+            architecture's, after --width, at this image size; parameters=3M.
+        trials: How many networks are scored; more with --resume.
+        oracle: Who proposes them: evolution over the front of accuracy against cost, or one of keras-tuner's.
+        sharing: Which widths have a multiple in common: none of the 54, a branch of a stage, a branch, a stage, all.
+        search: What else is searched, with commas: size (of the budget), and with --from-scratch depth, dropout,
+            head_weight, learning_rate.
+        from_scratch: Train every trial by itself, for --epochs.
+        epochs: Of a trial with --from-scratch, and of the configuration in SEARCH_DIR/best.
+        supernet_epochs: Of the network that trials take their weights from.
+        recipe: As train takes it.
+        batch_size: Images per step.
+        image_size: Side of the square input in px.
+        architecture: The given network: googlenet, googlenet-bn, googlenet-small, or a file.
+        width: Factor on every width of it.
+        learning_rate: Peak rate, as it is used.
+        seed: Of the proposals and of all trainings.
+        data_dir: Where TFDS keeps its sets.
+        set: Any other field of a run's configuration; may be given several times.
+        resume: Go on with the search in SEARCH_DIR, or begin where there is none.
+        overwrite: Delete the search in SEARCH_DIR first.
+    """
+    from keras_inception.config import RunConfig
+    from keras_inception.errors import ConfigError, RunError
+    from keras_inception.tuning.config import Searched, checked
+
+    if search_dir is None:
+        raise RunError("no folder given for the search; give --search-dir FOLDER")
+    if data is None:
+        raise ConfigError("no data given; give --data SOURCE")
+    given = {
+        "data.source": data,
+        "data.data_dir": data_dir,
+        "data.image_size": image_size,
+        "model.architecture": architecture,
+        "model.width": width,
+        "training.epochs": epochs,
+        "training.batch_size": batch_size,
+        "training.learning_rate": learning_rate,
+        "training.seed": seed,
+    }
+    values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    run = RunConfig.of_recipe(recipe).override(values | fields(set))
+    config = checked(
+        {
+            "run": run,
+            "budget": budget,
+            "oracle": oracle,
+            "trials": trials,
+            "sharing": sharing,
+            "search": tuple(listed(search, "thing to search", get_args(Searched))),
+            "from_scratch": from_scratch,
+            "supernet_epochs": supernet_epochs,
+        }
+    )
+    load_tensorflow()
+    from keras_inception.tuning.search import tune as search_widths
+
+    screen = console()
+    from keras_inception.cli.search_table import SearchTable
+
+    with SearchTable(screen, trials) as table:
+        result = search_widths(config, search_dir, resume=resume, overwrite=overwrite, on_event=table.on_event)
+    _print_result(screen, result)
+
+
+def _print_result(screen: "Console", result: dict[str, Any]) -> None:
+    best, given = result["best"], result["given"]
+    low, high = best.interval
+    say(
+        screen,
+        f"best is trial {best.number}: validation top-1 {best.top1:.1%} ({low:.1%} to {high:.1%}), "
+        f"{best.multiply_adds:,} multiply-adds, {best.parameters:,} parameters",
+    )
+    if given is not None and given.top1 is not None:
+        say(screen, f"the given widths at the same cost: {given.top1:.1%}")
+    say(screen, f"train it: keras-inception train --architecture {result['architecture']} ...")

@@ -1,0 +1,94 @@
+"""What a search is: frozen values that are checked when they are made and written beside its results."""
+
+import json
+from typing import Any, Literal
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from keras_inception.config import STRICT, Count, RunConfig, first_of
+from keras_inception.cost import Shape
+from keras_inception.errors import ConfigError
+from keras_inception.tuning.budget import Budget, Fitting
+from keras_inception.tuning.space import Sharing, Space
+
+#: Who proposes what is tried next: keras-tuner's, and evolution over the front.
+OracleName = Literal["evolution", "bayesian", "hyperband", "random"]
+
+#: What can be searched beside widths.
+Searched = Literal["depth", "dropout", "head_weight", "learning_rate", "size"]
+
+# What a network that inherits its weights has no say in.
+_FROM_SCRATCH = ("depth", "dropout", "head_weight", "learning_rate")
+
+
+@dataclass(frozen=True, config=STRICT)
+class SearchConfig:
+    """A whole search."""
+
+    run: RunConfig = RunConfig()  # the given network, its data, and the recipe of trainings; training.epochs per trial
+    budget: str = "multiply_adds=0.5x"  # as Budget.parse reads it
+    oracle: OracleName = "evolution"
+    trials: Count = 60
+    sharing: Sharing = "branch_of_stage"  # which widths have a multiple in common
+    search: tuple[Searched, ...] = ()  # what else is searched
+    # Whether every trial is trained by itself; else all take their weights from one network that is trained once.
+    from_scratch: bool = False
+    supernet_epochs: Count = 20  # of that network
+
+    def __post_init__(self) -> None:
+        budget = Budget.parse(self.budget)
+        if budget.quantity == "latency":
+            raise ConfigError(f"the budget is {budget}; a search takes multiply_adds or parameters")
+        if not self.from_scratch:
+            for name in self.search:
+                if name in _FROM_SCRATCH:
+                    raise ConfigError(
+                        f"{name} is searched; trials that inherit their weights have the given one: add --from-scratch"
+                    )
+            if self.oracle == "hyperband":
+                raise ConfigError(
+                    "hyperband gives good trials more epochs; trials that inherit their weights need "
+                    "none: add --from-scratch or take another --oracle"
+                )
+
+    def space(self) -> Space:
+        """Return what is searched."""
+        return Space(self.run.model.table(), self.sharing, **dict.fromkeys(self.search, True))
+
+    def fitting(self, input_shape: Shape, classes: int) -> Fitting:
+        """Return what fits every proposal to the budget.
+
+        Args:
+            input_shape: Height, width and channels of the images.
+            classes: Number of classes.
+        """
+        return Fitting(self.run.model.table(), Budget.parse(self.budget), input_shape, classes)
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON text that `from_json` reads back to an equal value."""
+        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "SearchConfig":
+        """Return the configuration that `to_json` wrote.
+
+        Raises:
+            ConfigError: A field is missing, unknown or out of range.
+        """
+        return checked(json.loads(text))
+
+
+_ADAPTER = pydantic.TypeAdapter(SearchConfig)
+
+
+def checked(value: Any) -> SearchConfig:
+    """Return a configuration from a dictionary.
+
+    Raises:
+        ConfigError: A field is unknown or out of range.
+    """
+    try:
+        return _ADAPTER.validate_python(value)
+    except pydantic.ValidationError as error:
+        raise first_of(error) from None

@@ -1,0 +1,113 @@
+"""The folder of a search: what stands where, and who works in it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from keras_inception.errors import RunError
+from keras_inception.files import write_json, write_text
+from keras_inception.tuning.config import SearchConfig
+from keras_inception.tuning.front import Trial, as_csv
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """A folder that holds one search.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def search_json(self) -> Path:
+        return self.path / "search.json"
+
+    @property
+    def trials_json(self) -> Path:
+        return self.path / "trials.json"
+
+    @property
+    def trials_csv(self) -> Path:
+        return self.path / "trials.csv"
+
+    @property
+    def front_csv(self) -> Path:
+        return self.path / "front.csv"
+
+    @property
+    def oracle(self) -> Path:
+        return self.path / "oracle"
+
+    @property
+    def supernet(self) -> Path:
+        return self.path / "supernet.npz"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "scoring.log"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best"
+
+    def run(self, number: int) -> Path:
+        """Return the run folder of a trial that is trained from scratch."""
+        return self.path / "runs" / f"{number:04}"
+
+    def architecture(self, number: int) -> Path:
+        """Return the architecture file of such a trial."""
+        return self.path / "runs" / f"{number:04}.json"
+
+    def begin(self, config: SearchConfig, *, resume: bool, overwrite: bool) -> None:
+        """Write what is searched, or see that it is the same as before.
+
+        Raises:
+            RunError: A search is there and is neither to go on nor to be deleted, or is another one.
+        """
+        if self.search_json.exists() and overwrite:
+            shutil.rmtree(self.path)
+        if self.search_json.exists():
+            if not resume:
+                raise RunError(
+                    f"there is a search in {str(self.path)!r}; give --resume to go on, --overwrite to delete it, or "
+                    f"another --search-dir"
+                )
+            self._check_same(config)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise RunError(f"{str(self.path)!r} is not empty and holds no search; give another --search-dir")
+        write_text(self.search_json, config.to_json())
+
+    def config(self) -> SearchConfig:
+        """Return what is searched.
+
+        Raises:
+            RunError: There is no search.
+        """
+        if not self.search_json.is_file():
+            raise RunError(f"there is no search in {str(self.path)!r}; begin one: keras-inception tune")
+        return SearchConfig.from_json(self.search_json.read_text("utf-8"))
+
+    def trials(self) -> list[Trial]:
+        """Return what has been tried, in the order it began."""
+        if not self.trials_json.exists():
+            return []
+        rows = json.loads(self.trials_json.read_text("utf-8"))
+        return [Trial(**row | {"interval": row["interval"] and tuple(row["interval"])}) for row in rows]
+
+    def write_trials(self, trials: Sequence[Trial]) -> None:
+        """Write what has been tried, as JSON and as a table."""
+        write_json(self.trials_json, [asdict(trial) for trial in trials])
+        write_text(self.trials_csv, as_csv(trials))
+
+    def _check_same(self, config: SearchConfig) -> None:
+        old, new = (json.loads(text) for text in (self.config().to_json(), config.to_json()))
+        for field in sorted(new.keys() - {"trials"}):
+            if old[field] != new[field]:
+                raise RunError(
+                    f"the search in {str(self.path)!r} was begun with another {field}; give the same, or --overwrite "
+                    f"to begin again"
+                )

@@ -1,0 +1,180 @@
+"""The search itself, with networks scored by a formula in place of a training; with real ones in test_scoring.py."""
+
+import json
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from keras_inception.architecture import Architecture
+from keras_inception.config import RunConfig
+from keras_inception.cost import row_costs
+from keras_inception.errors import ConfigError, RunError, TrainingError
+from keras_inception.files import write_text
+from keras_inception.tuning import search
+from keras_inception.tuning.config import SearchConfig, checked
+from keras_inception.tuning.folder import SearchFolder
+from keras_inception.tuning.front import best
+from keras_inception.tuning.search import TrialFailedError, tune
+
+RUN = RunConfig().override(
+    {"data.source": "digits", "data.image_size": 32, "model.architecture": "googlenet-small", "model.width": 0.5}
+)
+IMAGES = 10_000
+
+
+class Killed(BaseException):
+    """What SIGKILL is here: nothing of the search sees it coming."""
+
+
+def right(values):
+    """A landscape with one peak: narrow 5×5 branches, wide 3×3 ones."""
+    wanted = [1.25 if "3x3" in name else 0.25 if "5x5" in name else 0.75 for name in values]
+    return round(IMAGES * (1 - sum(abs(a - b) for a, b in zip(values.values(), wanted, strict=True)) / len(values)))
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Numbers of the trials that were scored, in order; `scored.before` is called before each."""
+    log = SimpleNamespace(numbers=[], before=lambda trial: None)
+
+    class Scorer(search.Scorer):
+        def score(self, trial):
+            log.before(trial)
+            log.numbers.append(trial.number)
+            return {"right": right(trial.values), "of": IMAGES, "seconds": 0.1}
+
+        def keep(self, trial, path):
+            path.write_bytes(b"weights")
+
+    monkeypatch.setattr(search, "Scorer", Scorer)
+    return log
+
+
+def config(**changes):
+    return SearchConfig(**{"run": RUN, "oracle": "random", "trials": 6} | changes)
+
+
+@pytest.mark.parametrize("oracle", ["evolution", "bayesian", "random"])
+def test_a_search_tries_the_given_widths_first_and_never_exceeds_the_budget(scored, tmp_path, oracle):
+    result = tune(config(oracle=oracle, trials=15), tmp_path / "search")
+    trials = result["trials"]
+    assert scored.numbers == list(range(15))
+    assert set(trials[0].values.values()) == {1.0}
+    given = RUN.model.table()
+    limit = sum(row.multiply_adds for row in row_costs(given, (32, 32, 3), 10)) / 2
+    assert max(trial.multiply_adds for trial in trials) <= limit
+    assert len({json.dumps(dict(trial.values)) for trial in trials}) == 15
+    assert result["best"] == best(trials)
+
+
+def test_what_comes_out_is_an_architecture_that_train_takes(scored, tmp_path):
+    folder = tmp_path / "search"
+    result = tune(config(), folder)
+    table = Architecture.from_json((folder / "best" / "architecture.json").read_text())
+    counted = sum(row.multiply_adds for row in row_costs(table, (32, 32, 3), 10))
+    assert counted == result["best"].multiply_adds
+    run = RunConfig.from_json((folder / "best" / "config.json").read_text())
+    assert run.model.table() == table
+    assert (folder / "best" / "weights.keras").read_bytes() == b"weights"
+    assert len((folder / "trials.csv").read_text().splitlines()) == 7
+    assert json.loads((folder / "trials.json").read_text())[0]["state"] == "scored"
+    assert (folder / "front.csv").exists()
+
+
+@pytest.mark.parametrize("oracle", ["evolution", "bayesian", "random"])
+def test_a_search_that_is_killed_goes_on_and_repeats_nothing(scored, tmp_path, monkeypatch, oracle):
+    """Killed at writes drawn at random, again and again, as often as it takes."""
+    dice, folder = random.Random(3), tmp_path / "killed"
+
+    def write_or_die(path, text):
+        if dice.random() < 0.04:
+            raise Killed
+        write_text(path, text)
+        if dice.random() < 0.04:
+            raise Killed
+
+    for module in ("oracles", "folder"):
+        monkeypatch.setattr(f"keras_inception.tuning.{module}.write_text", write_or_die)
+    kills = 0
+    while True:
+        try:
+            found = tune(config(oracle=oracle), folder, resume=True)["trials"]
+            break
+        except Killed:
+            kills += 1
+    assert kills > 0
+    assert [trial.state for trial in found] == ["scored"] * 6
+    assert [trial.number for trial in found] == list(range(6))
+    # What was scored and not yet written down is scored again.
+    assert len(scored.numbers) <= 6 + kills
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(scored, tmp_path):
+    def before(trial):
+        if trial.number == 2:
+            raise TrialFailedError("its process was killed, as Linux does where memory is too small")
+
+    scored.before = before
+    trials = tune(config(), tmp_path / "search")["trials"]
+    assert [trial.state for trial in trials] == ["scored", "scored", "failed", "scored", "scored", "scored"]
+    assert "memory" in trials[2].message
+    assert "memory" in (tmp_path / "search" / "trials.csv").read_text()
+
+
+def test_a_search_of_failures_ends_with_the_reason(scored, tmp_path):
+    def before(trial):
+        raise TrialFailedError("no space left")
+
+    scored.before = before
+    with pytest.raises(TrainingError, match="the last with: no space left"):
+        tune(config(trials=20), tmp_path / "search")
+
+
+def test_more_trials_go_on(scored, tmp_path):
+    tune(config(), tmp_path / "search")
+    trials = tune(config(trials=9), tmp_path / "search", resume=True)["trials"]
+    assert scored.numbers == list(range(9))
+    assert len(trials) == 9
+
+
+def test_a_search_is_not_overwritten_by_accident(scored, tmp_path):
+    tune(config(), tmp_path / "search")
+    with pytest.raises(RunError, match=r"there is a search in .*; give --resume to go on, --overwrite"):
+        tune(config(), tmp_path / "search")
+    with pytest.raises(RunError, match="was begun with another budget; give the same"):
+        tune(config(budget="multiply_adds=0.25x"), tmp_path / "search", resume=True)
+    assert tune(config(trials=2), tmp_path / "search", overwrite=True)["trials"][-1].number == 1
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    with pytest.raises(RunError, match="is not empty and holds no search"):
+        tune(config(), tmp_path / "photos", overwrite=True)
+    assert (tmp_path / "photos" / "holiday.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": "multiply_adds"}, "it takes a share as in 0.5x"),
+        ({"budget": "latency=5ms"}, "a search takes multiply_adds or parameters"),
+        ({"search": ("depth",)}, "depth is searched; trials that inherit their weights have the given one"),
+        ({"oracle": "hyperband"}, "add --from-scratch or take another --oracle"),
+        ({"trials": 0}, "trials is 0"),
+    ],
+)
+def test_what_cannot_be_searched_is_said_in_one_line(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        checked({"run": RUN} | changes)
+
+
+def test_a_configuration_is_read_back_as_it_was_written():
+    written = config(search=("size",), budget="parameters=300k")
+    assert SearchConfig.from_json(written.to_json()) == written
+
+
+def test_the_front_is_searched_where_sizes_are(scored, tmp_path):
+    result = tune(config(search=("size",), trials=20), tmp_path / "search")
+    costs = [trial.multiply_adds for trial in result["front"]]
+    assert len(costs) > 1
+    assert costs == sorted(costs)
+    assert SearchFolder(tmp_path / "search").trials() == result["trials"]
