@@ -25,9 +25,17 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_help_names_every_command_with_an_example_each():
     text = command("--help").stdout
-    for name in ("train", "evaluate", "predict", "export", "data", "analyze"):
+    for name in ("train", "evaluate", "predict", "export", "tune", "data", "analyze"):
         assert name in text
-    for words in (["train"], ["evaluate"], ["compare"], ["data", "check"], ["data", "preview"], ["analyze", "table"]):
+    for words in (
+        ["train"],
+        ["tune"],
+        ["evaluate"],
+        ["compare"],
+        ["data", "check"],
+        ["data", "preview"],
+        ["analyze", "table"],
+    ):
         assert f"Example: keras-inception {' '.join(words)}" in command(*words, "--help").stdout
 
 

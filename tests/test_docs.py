@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from keras_inception.architecture import GOOGLENET_BN
@@ -18,6 +19,7 @@ from keras_inception.googlenet import GoogLeNet
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+@pytest.mark.slow
 def test_the_client_of_the_guide_answers_without_tensorflow(tmp_path):
     (client,) = re.findall(r"```python\n(.*?)```", (DOCS / "export.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len([line for line in client.splitlines() if line and not line.startswith(("import", "from"))]) <= 10

@@ -383,6 +383,7 @@ def test_a_run_of_mixed_precision_is_exported_in_float32(stripes, tiny, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_int8_of_a_network_with_lrn_leaves_an_island_in_float(tmp_path):
     converted(GOOGLENET.scaled(1 / 16), tmp_path)
     examples = np.random.default_rng(1).uniform(-1, 1, (8, 64, 64, 3)).astype(np.float32)

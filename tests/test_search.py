@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from keras_inception.architecture import Architecture
+from keras_inception.cli import main
 from keras_inception.config import RunConfig
 from keras_inception.cost import row_costs
 from keras_inception.errors import ConfigError, RunError, TrainingError
@@ -178,3 +179,34 @@ def test_the_front_is_searched_where_sizes_are(scored, tmp_path):
     assert len(costs) > 1
     assert costs == sorted(costs)
     assert SearchFolder(tmp_path / "search").trials() == result["trials"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no folder given for the search; give --search-dir FOLDER"),
+        (["--search-dir", "search"], "no data given; give --data SOURCE"),
+        (["--search-dir", "search", "--data", "digits", "--budget", "0.5x"], "unknown budget '0.5x'"),
+        (["--search-dir", "search", "--data", "digits", "--search", "depths"], "did you mean depth"),
+        (["--search-dir", "search", "--data", "digits", "--search", "depth"], "add --from-scratch"),
+        (["--search-dir", "search", "--data", "digits", "--image-size", "8"], "for 'googlenet-bn'; the smallest is 32"),
+        (["--search-dir", "search", "--data", "nowhere/"], "nowhere"),
+        (["--search-dir", "search", "--data", "digits", "--budget", "parameters=5"], "give a larger one"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_nothing_is_written(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_is_told_line_by_line_where_there_is_no_terminal(scored, tmp_path, capsys):
+    words = ["--data", "digits", "--architecture", "googlenet-small", "--width", "0.5", "--trials", "3"]
+    assert main(["tune", "--search-dir", str(tmp_path / "search"), *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:3]] == ["trial 0", "trial 1", "trial 2"]
+    assert lines[3].startswith("best is trial ")
+    assert "the given widths at the same cost" in lines[4]

@@ -1,5 +1,7 @@
 """Networks that take their weights from a larger one: the same answers as if they had been built by themselves."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -79,7 +81,7 @@ def cut_off(supernet, table):
     return network
 
 
-def statistics_of(network, table=None):
+def statistics_of(network):
     """The moving statistics that a network of Keras has."""
     found = []
     for layer in network.layers:
@@ -113,7 +115,7 @@ def test_a_smaller_network_is_the_largest_without_some_channels(supernets, data)
                 gamma, beta, old_mean, old_variance = layer.get_weights()
                 old_mean[: len(mean)], old_variance[: len(variance)] = mean, variance
                 layer.set_weights([gamma, beta, old_mean, old_variance])
-        np.testing.assert_allclose(found, reference.predict(pixels, verbose=0), atol=1e-4)
+        np.testing.assert_allclose(found, reference.predict(pixels, verbose=0), atol=1e-5)
 
 
 def test_networks_with_lrn_and_the_papers_table_are_cut_too():
@@ -221,16 +223,68 @@ def test_widths_change_without_a_new_trace(supernets):
     assert supernet._answer.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize("largest", [BATCH, BIASES], ids=["batch", "biases"])
+def test_a_step_goes_down_the_mean_of_the_networks_gradients(largest):
+    """Against Keras's gradients of the largest network on labels, and of others on its answers."""
+    supernet = shaken(Supernet(largest, SHAPE, CLASSES))
+    drawn = [replace(largest, rows=SMALLEST.rows), replace(largest, rows=(*SMALLEST.rows[:3], *largest.rows[3:]))]
+    pixels, targets = tf.constant(images(6)), 0.9 * tf.one_hot([0, 1, 2, 3, 0, 1], CLASSES) + 0.1 / CLASSES
+    before = [variable.numpy() for variable in supernet.network.trainable_variables]
+    expected = [np.zeros_like(value) for value in before]
+    for number, table in enumerate([largest, drawn[0], *drawn]):
+        network = cut_off(supernet, table)
+        network.get_layer("dropout").rate = 0.0
+        with tf.GradientTape() as tape:
+            answers = network(pixels, training=True)
+            loss = tf.reduce_mean(keras.losses.categorical_crossentropy(targets, answers))
+        if number == 0:
+            targets, first = tf.stop_gradient(answers), float(loss)
+        gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
+        for total, gradient, variable in zip(expected, gradients, network.trainable_variables, strict=True):
+            total += np.where(variable.numpy() == 0, 0, gradient) / 4
+    optimizer, losses, left = keras.optimizers.SGD(1.0), [], iter(drawn)
+    optimizer.build(supernet.network.trainable_variables)
+    supernet.train(
+        iter([(pixels, tf.one_hot([0, 1, 2, 3, 0, 1], CLASSES))]),
+        1,
+        lambda: next(left),
+        smallest=drawn[0],
+        optimizer=optimizer,
+        label_smoothing=0.1,
+        on_step=lambda step, loss: losses.append(loss),
+    )
+    assert losses == pytest.approx([first], rel=1e-4)
+    for old, variable, total in zip(before, supernet.network.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(old - variable.numpy(), total, atol=2e-5 + 1e-3 * np.abs(total).max())
+
+
+def changed(place, **values):
+    rows = list(ROWS)
+    rows[place] = replace(rows[place], **values)
+    return replace(BATCH, rows=tuple(rows), auxiliary=())
+
+
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("table", "said"),
     [
-        ({2: Conv("conv2", 9, 3, reduce=5)}, "filters of row 'conv2' is 9; the shared network has 8"),
-        ({2: Conv("conv2", 8, 3)}, "reduce of row 'conv2' is 0; the shared network has 5"),
-        ({5: Inception("4b", 5, 4, 6, 2, 3, 4)}, "has other rows than the shared network"),
+        (changed(2, filters=9), "filters of row 'conv2' is 9; the shared network has 8"),
+        (changed(2, reduce=0), "reduce of row 'conv2' is 0; the shared network has 5"),
+        (changed(5, name="4b"), "has other rows than the shared network"),
+        (changed(0, kernel=5), "has other rows than the shared network"),
+        (changed(0, stride=1), "has other rows than the shared network"),
+        (changed(1, size=2), "has other rows than the shared network"),
+        (replace(BATCH, rows=ROWS[:-1], auxiliary=()), "5 in place of 6"),
+        (BIASES, "has batch_normalization=False; the shared network has True"),
     ],
 )
-def test_a_network_that_is_not_within_the_largest_is_named(supernets, changed, said):
-    rows = tuple(changed.get(place, row) for place, row in enumerate(ROWS))
-    table = Architecture("other", rows, batch_normalization=True)
+def test_a_network_that_is_not_within_the_largest_is_named(supernets, table, said):
     with pytest.raises(ArchitectureError, match=said):
         supernets[BATCH].calibrated(table, [images(4)])
+
+
+def test_statistics_of_another_network_are_refused(supernets):
+    statistics = supernets[BATCH].calibrated(SMALLEST, [images(4)])
+    with pytest.raises(ArchitectureError, match="the statistics are of another network"):
+        supernets[BATCH].probabilities(BATCH, statistics, [images(4)])
+    with pytest.raises(ArchitectureError, match="the statistics are of another network"):
+        supernets[BATCH].inherited(BATCH, statistics)

@@ -124,4 +124,5 @@ def _print_result(screen: "Console", result: dict[str, Any]) -> None:
     )
     if given is not None and given.top1 is not None:
         say(screen, f"the given widths at the same cost: {given.top1:.1%}")
+    say(screen, f"{result['report']} is a page about the search")
     say(screen, f"train it: keras-inception train --architecture {result['architecture']} ...")

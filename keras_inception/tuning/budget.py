@@ -24,7 +24,7 @@ Multiples = Callable[[str, str], float]
 
 # Every width has reached its largest at this factor on multiples of 0.25 and more.
 _FACTORS = (0.0, LARGEST / 0.25 + 1)
-_HALVINGS = 40
+_HALVINGS = 24
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _AMOUNT = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)\s*(x|ms|k|m|g|)", re.IGNORECASE)
 

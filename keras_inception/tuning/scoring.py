@@ -45,7 +45,7 @@ Values = Mapping[str, float]
 # Training images that batch normalisation is recalibrated on, and images in a batch of scoring.
 _CALIBRATED, _BATCH = 512, 64
 # Networks drawn to see how small widths become.
-_DRAWN = 200
+_DRAWN = 100
 
 
 class Inherited:
@@ -221,7 +221,6 @@ def main(path: str) -> None:
         folder = SearchFolder(Path(path))
         config = folder.config()
         scorer = (FromScratch if config.from_scratch else Inherited)(config, folder, say)
-        say(ready=True)
         while True:
             task = json.loads(lines.get())
             begun = time.monotonic()

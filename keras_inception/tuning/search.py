@@ -8,7 +8,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import Trial, as_csv, best, front_of, interval
 from keras_inception.tuning.oracles import OBJECTIVE, oracle
+from keras_inception.tuning.page import write_search
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def tune(
 
     Returns:
         `best`, `given` (trial 0: the given widths at the budget's cost), `front` and `trials`, as `Trial` describes
-        them, and `architecture`, the path of the best network's table.
+        them, and the paths `architecture`, of the best network's table, and `report`, of a page.
 
     Raises:
         ConfigError, DataError, ArchitectureError, RunError: As their messages say; before anything is written.
@@ -275,13 +276,38 @@ def _finish(
         write_json(new / "trial.json", dataclasses.asdict(winner))
     front = front_of(trials)
     write_text(folder.front_csv, as_csv(front))
+    write_search(
+        folder.path,
+        title=f"Widths for {config.budget}",
+        lead=_lead(config, trials),
+        trials=trials,
+        given=config.run.model.table(),
+        tuned=table,
+    )
     return {
         "best": winner,
         "given": next((trial for trial in trials if trial.number == 0), None),
         "front": front,
         "trials": trials,
         "architecture": folder.best / "architecture.json",
+        "report": folder.path / "report.html",
     }
+
+
+def _lead(config: SearchConfig, trials: Sequence[Trial]) -> str:
+    """Return what a reader of the page should know first."""
+    table = config.run.model.table()
+    how = (
+        f"trained from scratch for {config.run.training.epochs} epochs"
+        if config.from_scratch
+        else f"scored with weights of one network trained for {config.supernet_epochs} epochs"
+    )
+    return (
+        f"{sum(trial.state == 'scored' for trial in trials)} networks, proposed by {config.oracle} search and {how}, "
+        f"on the data of {config.run.data.source}. Each is {table.name} with other widths, for {config.budget}.\n\n"
+        f"Trial 0 has the given widths, scaled alike to the budget. The best of many is chosen on validation, so that "
+        f"its top-1 there is too good: train it, and measure it on the test split."
+    )
 
 
 def _quietly(make: Callable[[], Any]) -> Any:

@@ -50,10 +50,12 @@ class Supernet:
         self._normalized = [layer.name for layer in self.network.layers if _is_normalization(layer)]
         images, widths = tf.TensorSpec((None, *input_shape)), tf.TensorSpec((len(self._fields),), tf.int32)
         statistics = [(tf.TensorSpec((None,)), tf.TensorSpec((None,)))] * len(self._normalized)
-        self._moments = tf.function(self._moments_of, input_signature=[images, widths])
-        self._answer = tf.function(self._answer_of, input_signature=[images, widths, statistics])
+        # Without AutoGraph, which does not know `match`; nothing here depends on the values of tensors.
+        traced = partial(tf.function, autograph=False)
+        self._moments = traced(self._moments_of, input_signature=[images, widths])
+        self._answer = traced(self._answer_of, input_signature=[images, widths, statistics])
         targets = tf.TensorSpec((None, classes))
-        self._gradients = tf.function(self._gradients_of, input_signature=[images, targets, widths])
+        self._gradients = traced(self._gradients_of, input_signature=[images, targets, widths])
 
     def train(
         self,
@@ -86,20 +88,18 @@ class Supernet:
         """
         variables = self.network.trainable_variables
 
-        @tf.function(reduce_retracing=True)
-        def step(images: tf.Tensor, labels: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
-            smoothed = (1 - label_smoothing) * labels + label_smoothing / self._classes
-            loss, answers, gradients = self._gradients(images, smoothed, widths[0])
-            for network in range(1, drawn + 2):
-                _, _, others = self._gradients(images, answers, widths[network])
-                gradients = [one + other for one, other in zip(gradients, others, strict=True)]
-            optimizer.apply([gradient / (drawn + 2) for gradient in gradients], variables)
-            return loss
+        # The networks are called one by one: all in one graph take seconds to build, at every call of this method.
+        @tf.function(autograph=False)
+        def apply(gradients: Sequence[Sequence[tf.Tensor]]) -> None:
+            optimizer.apply([tf.add_n(same) / (drawn + 2) for same in zip(*gradients, strict=True)], variables)
 
         for number in range(steps):
             images, labels = next(batches)
             networks = [self.largest, smallest, *(draw() for _ in range(drawn))]
-            loss = step(images, labels, tf.constant([self._vector(table) for table in networks]))
+            smoothed = (1 - label_smoothing) * labels + label_smoothing / self._classes
+            loss, answers, gradients = self._gradients(images, smoothed, self._vector(networks[0]))
+            others = [self._gradients(images, answers, self._vector(table))[2] for table in networks[1:]]
+            apply([gradients, *others])
             on_step(number, float(loss))
 
     def calibrated(self, table: Architecture, batches: Iterable[tf.Tensor]) -> Statistics:
@@ -135,7 +135,8 @@ class Supernet:
             ArchitectureError: It is not within the largest.
         """
         widths = self._vector(table)
-        return np.concatenate([self._answer(images, widths, list(statistics)).numpy() for images in batches])
+        checked = self._checked(widths, statistics)
+        return np.concatenate([self._answer(images, widths, checked).numpy() for images in batches])
 
     def inherited(self, table: Architecture, statistics: Statistics) -> keras.Model:
         """Return a network as a model of its own, with its part of the weights.
@@ -147,7 +148,9 @@ class Supernet:
         Raises:
             ArchitectureError: It is not within the largest.
         """
-        cuts = self._cuts(dict(zip(self._fields, self._vector(table), strict=True)))
+        widths = self._vector(table)
+        statistics = self._checked(widths, statistics)
+        cuts = self._cuts(dict(zip(self._fields, widths, strict=True)))
         model = GoogLeNet(architecture=table, input_shape=self._input_shape, classes=self._classes)
         for name, (segments, width) in cuts.items():
             kernel = _cut(self.network.get_layer(name).kernel.value, segments, width)
@@ -161,18 +164,41 @@ class Supernet:
 
     def _vector(self, table: Architecture) -> list[int]:
         """Return all widths of a table."""
-        if [(type(row), row.name) for row in table.rows] != [(type(row), row.name) for row in self.largest.rows]:
-            raise ArchitectureError(f"{table.name!r} has other rows than the shared network; it takes the same")
+        self._check(table)
         found = []
         for row, most in zip(table.rows, self.largest.rows, strict=True):
             for name in WIDTHS.get(type(row), ()):
                 width, limit = getattr(row, name), getattr(most, name)
                 if width > limit or (width == 0) != (limit == 0):
+                    possible = f"1 to {limit}" if limit else "0"
                     raise ArchitectureError(
-                        f"{name} of row {row.name!r} is {width}; the shared network has {limit}, and it takes no more"
+                        f"{name} of row {row.name!r} is {width}; the shared network has {limit}: give {possible}"
                     )
                 found.append(width)
         return found
+
+    def _check(self, table: Architecture) -> None:
+        """Refuse a table that differs from the largest in more than widths."""
+        if table.batch_normalization != self.largest.batch_normalization:
+            raise ArchitectureError(
+                f"{table.name!r} has batch_normalization={table.batch_normalization}; the shared network has "
+                f"{self.largest.batch_normalization}, and it takes the same"
+            )
+        other = f"{table.name!r} has other rows than the shared network"
+        if len(table.rows) != len(self.largest.rows):
+            raise ArchitectureError(f"{other}: {len(table.rows)} in place of {len(self.largest.rows)}")
+        for row, most in zip(table.rows, self.largest.rows, strict=True):
+            widths = {name: getattr(most, name) for name in WIDTHS.get(type(most), ())}
+            if type(row) is not type(most) or dataclasses.replace(row, **widths) != most:
+                raise ArchitectureError(f"{other}: {row} in place of {most}; it takes the same but for widths")
+
+    def _checked(self, widths: Sequence[int], statistics: Statistics) -> Statistics:
+        """Refuse statistics of other widths, which TensorFlow's fused kernels would read out of bounds."""
+        cuts = self._cuts(dict(zip(self._fields, widths, strict=True)))
+        expected = [cuts[name.removesuffix("_bn")][1] for name in self._normalized]
+        if [len(mean) for mean, _ in statistics] != expected or [len(v) for _, v in statistics] != expected:
+            raise ArchitectureError("the statistics are of another network; calibrate this one")
+        return list(statistics)
 
     def _cuts(self, widths: Mapping[tuple[str, str], Any]) -> _Cuts:
         """Return the part of every convolution's kernel that a network has, by widths that are numbers or tensors."""

@@ -1,0 +1,207 @@
+"""What came out of a search, as pictures and a page: accuracy against cost, widths, importances, progress."""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_inception.architecture import Architecture, Inception
+from keras_inception.report.page import Picture, Section, Table, write_page
+from keras_inception.report.pictures import save
+from keras_inception.tuning.front import Trial, best, front_of
+
+# Rows of the page's tables.
+_SHOWN = 20
+_WIDTHS = {
+    "conv1x1": "1×1",
+    "reduce3x3": "3×3 reduce",
+    "conv3x3": "3×3",
+    "reduce5x5": "5×5 reduce",
+    "conv5x5": "5×5",
+    "pool_projection": "pool projection",
+}
+
+
+def write_search(
+    folder: Path,
+    *,
+    title: str,
+    lead: str,
+    trials: Sequence[Trial],
+    given: Architecture,
+    tuned: Architecture,
+) -> None:
+    """Write front.png, widths.png, importance.png (where trials tell it), progress.png and report.html.
+
+    Args:
+        folder: Where.
+        title: Of the page.
+        lead: What a reader should know first.
+        trials: All, of which one at least was scored.
+        given: The architecture that the search began with.
+        tuned: The best one's.
+    """
+    pictures = {
+        "front": "Top-1 on validation against multiply-adds, with 95% intervals of the front (from the number of "
+        "images alone) and of the given widths at the budget's cost",
+        "progress": "Top-1 of every trial, and the best so far",
+        "widths": "Widths of the best network as a share of the given ones",
+    }
+    draw_front(trials, folder / "front.png")
+    draw_progress(trials, folder / "progress.png")
+    draw_widths(given, tuned, folder / "widths.png")
+    shares = importances(trials)
+    if shares:
+        draw_importances(shares, folder / "importance.png")
+        pictures["importance"] = (
+            "How much of the differences between trials a width explains: permutation importance in a random forest, "
+            "mean and standard deviation of 20 permutations"
+        )
+    shown = [Picture((folder / f"{name}.png").read_bytes(), caption) for name, caption in pictures.items()]
+    winner = best(trials)
+    assert winner is not None
+    ranked = sorted((trial for trial in trials if trial.top1 is not None), key=lambda trial: -(trial.top1 or 0))
+    failed = [trial for trial in trials if trial.state == "failed"]
+    sections = [
+        Section("The best network", tables=[_widths_table(given, tuned)], pictures=shown[2:3]),
+        Section("The front", "No other trial is as good for less.", [_table(front_of(trials))], shown[:1]),
+        Section(
+            "Trials", f"The best {min(len(ranked), _SHOWN)} of {len(ranked)}.", [_table(ranked[:_SHOWN])], shown[1:2]
+        ),
+    ]
+    if shares:
+        sections.append(Section("What matters", pictures=shown[3:]))
+    if failed:
+        rows: list[list[str | int | float]] = [[trial.number, trial.message] for trial in failed]
+        sections.append(Section("Trials that failed", tables=[Table(["trial", "why"], rows)]))
+    write_page(folder / "report.html", title=title, lead=lead, sections=sections)
+
+
+def draw_front(trials: Sequence[Trial], path: Path) -> None:
+    """Draw accuracy against cost, with the front and the given network marked."""
+    figure, scored, front = Figure(figsize=(7, 4.5), layout="constrained"), _scored(trials), front_of(trials)
+    axes = figure.subplots()
+    axes.plot(*_points(scored), ".", color="tab:gray", label="trials")
+    axes.errorbar(*_points(front), yerr=_errors(front), fmt="o-", color="tab:blue", capsize=3, label="front")
+    given = [trial for trial in scored if trial.number == 0]
+    axes.errorbar(*_points(given), yerr=_errors(given), fmt="s", color="tab:orange", capsize=3, label="given widths")
+    axes.set(xlabel="multiply-adds, millions", ylabel="top-1 on validation, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, path)
+
+
+def draw_progress(trials: Sequence[Trial], path: Path) -> None:
+    """Draw the top-1 of every trial in their order, and the best so far."""
+    figure, scored = Figure(figsize=(7, 4), layout="constrained"), _scored(trials)
+    axes = figure.subplots()
+    numbers, values = [trial.number for trial in scored], [100 * (trial.top1 or 0) for trial in scored]
+    axes.plot(numbers, values, ".", color="tab:gray", label="trials")
+    axes.step(numbers, list(accumulate(values, max)), where="post", color="tab:blue", label="best so far")
+    axes.set(xlabel="trial", ylabel="top-1 on validation, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, path)
+
+
+def draw_widths(given: Architecture, tuned: Architecture, path: Path) -> None:
+    """Draw the widths of every module as a share of the given ones, a bar for each of its six layers."""
+    old, new = _modules(given), _modules(tuned)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, label) in enumerate(_WIDTHS.items()):
+        shares = [getattr(new[row], name) / getattr(old[row], name) if row in new else 0 for row in old]
+        axes.bar(np.arange(len(old)) + (place - 2.5) * 0.14, shares, 0.13, label=label)
+    axes.axhline(1, color="gray", linewidth=0.8)
+    axes.set_xticks(range(len(old)), list(old))
+    axes.set(xlabel="module", ylabel="share of the given width")
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.legend(ncols=6, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
+    save(figure, path)
+
+
+def draw_importances(shares: Mapping[str, tuple[float, float]], path: Path) -> None:
+    """Draw importances, the largest above: mean and standard deviation."""
+    kept = list(shares.items())[:_SHOWN][::-1]
+    figure = Figure(figsize=(7, 1.2 + 0.25 * len(kept)), layout="constrained")
+    axes = figure.subplots()
+    means, deviations = zip(*(value for _, value in kept), strict=True)
+    axes.barh([name for name, _ in kept], means, xerr=deviations, color="tab:blue", ecolor="tab:gray")
+    axes.set(xlabel="fall of R² where its values are exchanged among trials")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    save(figure, path)
+
+
+def importances(trials: Sequence[Trial], least: int = 10) -> dict[str, tuple[float, float]]:
+    """Return how much every hyperparameter explains of top-1, mean and standard deviation, the largest first.
+
+    Permutation importance (Breiman, 2001) in scikit-learn's random forest; empty where trials are fewer than `least`
+    or all alike.
+
+    Args:
+        trials: All.
+        least: How many must have been scored.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+
+    scored = _scored(trials)
+    if len(scored) < least or len({trial.top1 for trial in scored}) == 1:
+        return {}
+    names = [name for name in scored[0].values if not name.startswith("tuner/")]
+    values = np.asarray([[trial.values[name] for name in names] for trial in scored])
+    truth = np.asarray([trial.top1 for trial in scored])
+    forest = RandomForestRegressor(200, random_state=0).fit(values, truth)
+    found = permutation_importance(forest, values, truth, n_repeats=20, random_state=0)
+    order = np.argsort(-found.importances_mean, kind="stable")
+    return {names[i]: (float(found.importances_mean[i]), float(found.importances_std[i])) for i in order}
+
+
+def _scored(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.top1 is not None]
+
+
+def _points(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
+    return [trial.multiply_adds / 1e6 for trial in trials], [100 * (trial.top1 or 0) for trial in trials]
+
+
+def _errors(trials: Sequence[Trial]) -> np.ndarray:
+    bounds = [(trial.top1 or 0, *(trial.interval or (0, 0))) for trial in trials]
+    return 100 * np.asarray([(top1 - low, high - top1) for top1, low, high in bounds]).reshape(-1, 2).T
+
+
+def _modules(table: Architecture) -> dict[str, Inception]:
+    return {row.name: row for row in table.rows if isinstance(row, Inception)}
+
+
+def _widths_table(given: Architecture, tuned: Architecture) -> Table:
+    old, new = _modules(given), _modules(tuned)
+    rows = []
+    for name, row in old.items():
+        pairs = [(getattr(new[name], width) if name in new else 0, getattr(row, width)) for width in _WIDTHS]
+        rows.append([name, *(f"{width} ({before})" for width, before in pairs)])
+    return Table(["module", *_WIDTHS.values()], rows, "Widths, and in brackets the given ones")
+
+
+def _table(trials: Sequence[Trial]) -> Table:
+    columns = ["trial", "top-1 on validation (95%)", "multiply-adds", "parameters"]
+    columns += [f"stage {name}" for name in trials[0].widths]
+    return Table(
+        columns,
+        [
+            [
+                trial.number,
+                "{:.1%} ({:.1%} to {:.1%})".format(trial.top1 or 0, *(trial.interval or (0, 0))),
+                trial.multiply_adds,
+                trial.parameters,
+                *(f"{share:.2f}x" for share in trial.widths.values()),
+            ]
+            for trial in trials
+        ],
+    )
