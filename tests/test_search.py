@@ -16,7 +16,8 @@ from keras_inception.tuning import search
 from keras_inception.tuning.config import SearchConfig, checked
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import best
-from keras_inception.tuning.search import TrialFailedError, tune
+from keras_inception.tuning.scorer import TrialFailedError
+from keras_inception.tuning.search import tune
 
 RUN = RunConfig().override(
     {"data.source": "digits", "data.image_size": 32, "model.architecture": "googlenet-small", "model.width": 0.5}
@@ -210,3 +211,37 @@ def test_a_search_is_told_line_by_line_where_there_is_no_terminal(scored, tmp_pa
     assert [line.split(":")[0] for line in lines[:3]] == ["trial 0", "trial 1", "trial 2"]
     assert lines[3].startswith("best is trial ")
     assert "the given widths at the same cost" in lines[4]
+
+
+def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_path, monkeypatch):
+    """With a training in place of which the commands are noted."""
+    commands = []
+
+    def command(run, *words):
+        commands.append((words[0], run.name))
+        if words[0] == "evaluate":
+            (run / "evaluation").mkdir(parents=True)
+            (run / "evaluation" / "evaluation.json").write_text(json.dumps({"top1": int(run.name[-1]) / 10}))
+            (run / "summary.json").write_text(json.dumps({"best": {"val_main_top1": 0.5}}))
+
+    monkeypatch.setattr("keras_inception.tuning.finalists._command", command)
+    folder = tmp_path / "search"
+    result = tune(config(finalists=2), folder)
+    names = [finalist.name for finalist in result["finalists"]]
+    assert names[:2] == ["given", "uniform"]
+    assert len(names) == 4
+    assert result["finalists"][0].test == (0.1, 0.2, 0.3)
+    runs = [name for kind, name in commands if kind == "train"]
+    assert runs == [f"{name.replace(' ', '')}-seed{seed}" for name in names for seed in (1, 2, 3)]
+    given, uniform = (
+        Architecture.from_json((folder / "finalists" / f"{name}.json").read_text()) for name in ("given", "uniform")
+    )
+    assert given == RUN.model.table()
+    counted = [sum(row.multiply_adds for row in row_costs(table, (32, 32, 3), 10)) for table in (given, uniform)]
+    assert [finalist.multiply_adds for finalist in result["finalists"][:2]] == counted
+    run = RunConfig.from_json((folder / "finalists" / "uniform-seed2.config.json").read_text())
+    assert (run.training.seed, run.model.table()) == (2, uniform)
+    assert "Trained from scratch" in (folder / "report.html").read_text(encoding="utf-8")
+    commands.clear()
+    assert tune(config(finalists=2), folder, resume=True)["finalists"] == result["finalists"]
+    assert "evaluate" not in [kind for kind, _ in commands]

@@ -58,6 +58,9 @@ class SearchTable:
                     self._line(self._doing)
                 else:
                     self._doing = f"epoch {values['epoch']}, {loss}"
+            case "finalist":
+                self._doing = f"training {values['name']} from scratch, seed {values['seed']}"
+                self._line(self._doing)
             case "begun":
                 self._trials = values["trials"]
                 self._doing = f"trial {values['trial'].number}"

@@ -1,5 +1,6 @@
 """tune: the flags become a search, and what happens in it a table on the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -10,6 +11,9 @@ from keras_inception.cli.screen import console, fields, flag, listed, load_tenso
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+    from keras_inception.tuning.finalists import Finalist
 
 
 def tune(
@@ -23,6 +27,7 @@ def tune(
     from_scratch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     epochs: Annotated[int | None, flag("INT", "30")] = None,
     supernet_epochs: int = 20,
+    finalists: int = 0,
     recipe: Annotated[Literal["paper", "modern"], arg(metavar="NAME")] = "modern",
     batch_size: Annotated[int | None, flag("INT", "32")] = None,
     image_size: Annotated[int | None, flag("INT", "the architecture's: 224, or 32 for googlenet-small")] = None,
@@ -56,8 +61,10 @@ def tune(
         search: What else is searched, with commas: size (of the budget), and with --from-scratch depth, dropout,
             head_weight, learning_rate.
         from_scratch: Train every trial by itself, for --epochs.
-        epochs: Of a trial with --from-scratch, and of the configuration in SEARCH_DIR/best.
+        epochs: Of a trial with --from-scratch, of finalists, and of the configuration in SEARCH_DIR/best.
         supernet_epochs: Of the network that trials take their weights from.
+        finalists: How many of the best are trained from scratch afterwards, for --epochs with seeds 1, 2 and 3, beside
+            the given network and the given widths scaled alike to the budget, and measured on the test split.
         recipe: As train takes it.
         batch_size: Images per step.
         image_size: Side of the square input in px.
@@ -101,6 +108,7 @@ def tune(
             "search": tuple(listed(search, "thing to search", get_args(Searched))),
             "from_scratch": from_scratch,
             "supernet_epochs": supernet_epochs,
+            "finalists": finalists,
         }
     )
     load_tensorflow()
@@ -124,5 +132,21 @@ def _print_result(screen: "Console", result: dict[str, Any]) -> None:
     )
     if given is not None and given.top1 is not None:
         say(screen, f"the given widths at the same cost: {given.top1:.1%}")
+    if result["finalists"]:
+        screen.print(_finalists(result["finalists"]))
     say(screen, f"{result['report']} is a page about the search")
     say(screen, f"train it: keras-inception train --architecture {result['architecture']} ...")
+
+
+def _finalists(finalists: "Sequence[Finalist]") -> "Table":
+    from rich.table import Table
+
+    from keras_inception.tuning.finalists import spread
+
+    table = Table("trained from scratch, 3 seeds", "multiply-adds", "parameters", "validation top-1", "test top-1")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in finalists:
+        costs = (f"{one.multiply_adds:,}", f"{one.parameters:,}")
+        table.add_row(one.name, *costs, spread(one.validation), spread(one.test))
+    return table

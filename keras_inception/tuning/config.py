@@ -1,9 +1,12 @@
 """What a search is: frozen values that are checked when they are made and written beside its results."""
 
 import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pydantic
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from keras_inception.config import STRICT, Count, RunConfig, first_of
@@ -35,6 +38,8 @@ class SearchConfig:
     # Whether every trial is trained by itself; else all take their weights from one network that is trained once.
     from_scratch: bool = False
     supernet_epochs: Count = 20  # of that network
+    # How many of the best are trained from scratch over three seeds, beside the given widths and uniform ones.
+    finalists: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         budget = Budget.parse(self.budget)
@@ -64,6 +69,21 @@ class SearchConfig:
             classes: Number of classes.
         """
         return Fitting(self.run.model.table(), Budget.parse(self.budget), input_shape, classes)
+
+    def trained(self, table: Path, changes: Mapping[str, Any]) -> RunConfig:
+        """Return the configuration of a training of another network, by the recipe of the search.
+
+        Args:
+            table: The file of its architecture.
+            changes: As `RunConfig.override` takes them.
+        """
+        network = {
+            "model.architecture": str(table),
+            "model.width": 1.0,
+            "model.normalization": None,
+            "model.dropout": None,
+        }
+        return self.run.override(network | dict(changes))
 
     def to_json(self) -> str:
         """Return the configuration as JSON text that `from_json` reads back to an equal value."""

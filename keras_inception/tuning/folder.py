@@ -54,6 +54,10 @@ class SearchFolder:
     def best(self) -> Path:
         return self.path / "best"
 
+    @property
+    def finalists(self) -> Path:
+        return self.path / "finalists"
+
     def run(self, number: int) -> Path:
         """Return the run folder of a trial that is trained from scratch."""
         return self.path / "runs" / f"{number:04}"
@@ -105,7 +109,7 @@ class SearchFolder:
 
     def _check_same(self, config: SearchConfig) -> None:
         old, new = (json.loads(text) for text in (self.config().to_json(), config.to_json()))
-        for field in sorted(new.keys() - {"trials"}):
+        for field in sorted(new.keys() - {"trials", "finalists"}):
             if old[field] != new[field]:
                 raise RunError(
                     f"the search in {str(self.path)!r} was begun with another {field}; give the same, or --overwrite "

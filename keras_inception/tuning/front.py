@@ -46,10 +46,15 @@ def interval(right: int, images: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def best(trials: Sequence[Trial]) -> Trial | None:
-    """Return the trial of the largest top-1; of several, the cheapest, and of these the first."""
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Return what was scored, the largest top-1 first; of several, the cheapest, and of these the first."""
     scored = [trial for trial in trials if trial.top1 is not None]
-    return max(scored, key=lambda trial: (trial.top1, -trial.multiply_adds, -trial.number), default=None)
+    return sorted(scored, key=lambda trial: (-(trial.top1 or 0), trial.multiply_adds, trial.number))
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """Return the first of `ranked`; None where nothing was scored."""
+    return next(iter(ranked(trials)), None)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -186,10 +186,6 @@ class FromScratch:
         write_text(path, point.architecture.to_json())
         changes: dict[str, Any] = {
             "name": f"trial {number}",
-            "model.architecture": str(path),
-            "model.width": 1.0,
-            "model.normalization": None,
-            "model.dropout": None,
             "training.learning_rate": run.training.learning_rate * point.rate_factor,
         }
         if point.head_weight is not None:
@@ -198,7 +194,7 @@ class FromScratch:
             changes["training.epochs"] = int(values["tuner/epochs"])
             if "tuner/trial_id" in values:
                 changes["model.start_from"] = str(self._folder.run(int(values["tuner/trial_id"])))
-        return run.override(changes)
+        return self._config.trained(path, changes)
 
     def _callbacks(self, steps: int, batch_size: int, epoch: int, step: int) -> list[keras.callbacks.Callback]:
         def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:

@@ -3,12 +3,8 @@
 import contextlib
 import dataclasses
 import io
-import json
-import logging
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +20,15 @@ from keras_inception.files import folder_written_beside, write_json, write_text
 from keras_inception.run_folder import RunFolder
 from keras_inception.tuning.budget import cost
 from keras_inception.tuning.config import SearchConfig
+from keras_inception.tuning.finalists import Contender, Finalist, train_finalists
 from keras_inception.tuning.folder import SearchFolder
-from keras_inception.tuning.front import Trial, as_csv, best, front_of, interval
+from keras_inception.tuning.front import Trial, as_csv, best, front_of, interval, ranked
 from keras_inception.tuning.oracles import OBJECTIVE, oracle
 from keras_inception.tuning.page import write_search
-
-_LOG = logging.getLogger(__name__)
+from keras_inception.tuning.scorer import OnEvent, Scorer, TrialFailedError
 
 # Costs that differ by less than a hundredth of the budget are equal to evolution.
 _EQUAL = 2
-
-#: What a search says while it runs: a kind, "images", "epoch", "begun" or "ended", and what belongs to it.
-OnEvent = Callable[[str, dict[str, Any]], None]
 
 
 def tune(
@@ -55,53 +48,93 @@ def tune(
     Args:
         config: What is searched.
         search_dir: The folder of the search; it is made.
-        resume: Go on with the search that is there; with more trials than before too.
+        resume: Go on with the search that is there; with more trials or finalists than before too.
         overwrite: Delete the search that is there.
         on_event: Called with what happens.
 
     Returns:
         `best`, `given` (trial 0: the given widths at the budget's cost), `front` and `trials`, as `Trial` describes
-        them, and the paths `architecture`, of the best network's table, and `report`, of a page.
+        them, `finalists`, and the paths `architecture`, of the best network's table, and `report`, of a page.
 
     Raises:
         ConfigError, DataError, ArchitectureError, RunError: As their messages say; before anything is written.
-        TrainingError: Too many trials failed one after the other.
+        TrainingError: Too many trials failed one after the other, or a finalist did.
     """
-    folder = SearchFolder(Path(search_dir))
-    side = config.run.data.image_size or config.run.model.table().image_size
-    shape = (side, side, config.run.data.channels)
-    classes = len(load_dataset(config.run.data).classes)
-    _check(config, side)
-    fit, space = config.fitting(shape, classes), config.space()
-
-    def table_of(values: Mapping[str, float]) -> Architecture:
-        return space.point(values, fit).architecture
-
-    def trial_of(number: int, values: Mapping[str, float]) -> Trial:
-        table = table_of(values)
-        return Trial(
-            number,
-            dict(values),
-            multiply_adds=cost(table, "multiply_adds", shape, classes),
-            parameters=cost(table, "parameters", shape, classes),
-            widths=space.shares(table),
-        )
-
+    folder, networks = SearchFolder(Path(search_dir)), _Networks(config)
     folder.begin(config, resume=resume, overwrite=overwrite)
-    proposing = oracle(config, space, lambda values: round(fit.cost(table_of(values)) / fit.limit, _EQUAL))
-    with RunFolder(folder.path).claimed(), Scorer(folder, config, on_event) as scorer:
-        tuner = _quietly(lambda: _Tuner(proposing, folder, scorer, trial_of, on_event))
-        try:
-            tuner.search(verbose=0)
-        except RuntimeError as error:
-            if "consecutive failures" not in str(error):
-                raise
-            failed = next(trial for trial in reversed(folder.trials()) if trial.state == "failed")
-            raise TrainingError(
-                f"too many trials failed one after the other, the last with: {failed.message}; {str(folder.log)!r} "
-                f"has what they printed"
-            ) from None
-        return _finish(folder, config, scorer, table_of)
+    with RunFolder(folder.path).claimed():
+        with Scorer(folder, config, on_event) as scorer:
+            _score_trials(folder, config, networks, scorer, on_event)
+            winner = _keep_best(folder, config, networks, scorer)
+        trials = folder.trials()
+        result: dict[str, Any] = {
+            "best": winner,
+            "given": next((trial for trial in trials if trial.number == 0), None),
+            "front": front_of(trials),
+            "trials": trials,
+            "finalists": [],
+            "architecture": folder.best / "architecture.json",
+            "report": folder.path / "report.html",
+        }
+        _report(folder, config, networks, result)
+        if config.finalists:
+            result["finalists"] = _finalists(folder, config, networks, trials, on_event)
+            _report(folder, config, networks, result)
+    return result
+
+
+class _Networks:
+    """What values stand for in a search, and what it costs."""
+
+    def __init__(self, config: SearchConfig):
+        self.given = config.run.model.table()
+        side = config.run.data.image_size or self.given.image_size
+        smallest = self.given.smallest_image(auxiliary=config.from_scratch and config.run.model.auxiliary)
+        if side < smallest:
+            raise ArchitectureError(
+                f"an image of {side}×{side} px is too small for {self.given.name!r}; the smallest is {smallest}"
+            )
+        self._shape = (side, side, config.run.data.channels)
+        self._classes = len(load_dataset(config.run.data).classes)
+        self.space, self.fit = config.space(), config.fitting(self._shape, self._classes)
+
+    def table(self, values: Mapping[str, float]) -> Architecture:
+        return self.space.point(values, self.fit).architecture
+
+    def costs(self, table: Architecture) -> tuple[int, int]:
+        """Return multiply-adds and parameters."""
+        shape, classes = self._shape, self._classes
+        return cost(table, "multiply_adds", shape, classes), cost(table, "parameters", shape, classes)
+
+    def share(self, values: Mapping[str, float]) -> float:
+        """Return what a network costs, as a share of the budget."""
+        return round(self.fit.cost(self.table(values)) / self.fit.limit, _EQUAL)
+
+    def trial(self, number: int, values: Mapping[str, float]) -> Trial:
+        table = self.table(values)
+        return Trial(number, dict(values), *self.costs(table), self.space.shares(table))
+
+    def contender(self, name: str, values: Mapping[str, float] | None) -> Contender:
+        table = self.given if values is None else self.table(values)
+        return Contender(name, table, *self.costs(table))
+
+
+def _score_trials(
+    folder: SearchFolder, config: SearchConfig, networks: _Networks, scorer: Scorer, on_event: OnEvent
+) -> None:
+    proposing = oracle(config, networks.space, networks.share)
+    with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner prints that it goes on with a search
+        tuner = _Tuner(proposing, folder, scorer, networks, on_event)
+    try:
+        tuner.search(verbose=0)
+    except RuntimeError as error:
+        if "consecutive failures" not in str(error):
+            raise
+        failed = next(trial for trial in reversed(folder.trials()) if trial.state == "failed")
+        raise TrainingError(
+            f"too many trials failed one after the other, the last with: {failed.message}; {str(folder.log)!r} has "
+            f"what they printed"
+        ) from None
 
 
 class _Tuner(base_tuner.BaseTuner):
@@ -111,11 +144,11 @@ class _Tuner(base_tuner.BaseTuner):
         self,
         proposing: keras_tuner.Oracle,
         folder: SearchFolder,
-        scorer: "Scorer",
-        trial_of: Callable[[int, Mapping[str, float]], Trial],
+        scorer: Scorer,
+        networks: _Networks,
         on_event: OnEvent,
     ):
-        self._folder, self._scorer, self._trial_of, self._on_event = folder, scorer, trial_of, on_event
+        self._folder, self._scorer, self._networks, self._on_event = folder, scorer, networks, on_event
         self._trials = {trial.number: trial for trial in folder.trials()}
         super().__init__(proposing, directory=str(folder.path), project_name=folder.oracle.name)
 
@@ -124,7 +157,7 @@ class _Tuner(base_tuner.BaseTuner):
         number, values = int(trial.trial_id), trial.hyperparameters.values
         known = self._trials.get(number)
         if known is None or known.state != "scored":
-            self._note(self._trial_of(number, values))
+            self._note(self._networks.trial(number, values))
             known = self._scored(self._trials[number])
             self._note(known)
         if known.top1 is None:
@@ -160,138 +193,45 @@ class _Tuner(base_tuner.BaseTuner):
         self._on_event("begun" if trial.state == "running" else "ended", {"trial": trial, "trials": trials})
 
 
-class TrialFailedError(Exception):
-    """A network could not be scored; the search goes on."""
-
-
-class Scorer:
-    """The process that scores networks; started when it is needed, and anew after it has died.
-
-    Args:
-        folder: Of the search.
-        config: Whether every trial has a process of its own.
-        on_event: Told what the process says before it has scored.
-    """
-
-    def __init__(self, folder: SearchFolder, config: SearchConfig, on_event: OnEvent):
-        self._folder, self._on_event, self._once = folder, on_event, config.from_scratch
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> "Scorer":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._end()
-
-    def score(self, trial: Trial) -> dict[str, Any]:
-        """Return how many images of how many a network answers right, and the seconds it took.
-
-        Raises:
-            TrialFailedError: It could not be scored.
-        """
-        return self._ask({"number": trial.number, "values": dict(trial.values)}, "right")
-
-    def keep(self, trial: Trial, path: Path) -> None:
-        """Write the weights that a network was scored with as a .keras file."""
-        self._ask({"number": trial.number, "values": dict(trial.values), "keep": str(path)}, "kept")
-
-    def _ask(self, task: Mapping[str, Any], answer: str) -> dict[str, Any]:
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died; what it said of it is read below
-            process.stdin.write(json.dumps(task) + "\n")
-            process.stdin.flush()
-        for line in process.stdout:
-            said = json.loads(line)
-            if answer in said:
-                if self._once:
-                    self._end()
-                return said
-            if "error" in said:
-                self._end()
-                raise TrialFailedError(said["error"])
-            self._on_event("images" if "images" in said else "epoch", said)
-        status = process.wait()
-        self._process = None
-        raise TrialFailedError(_explained(status, self._folder.log))
-
-    def _running(self) -> "subprocess.Popen[str]":
-        if self._process is None:
-            words = [sys.executable, "-m", "keras_inception.tuning.scoring", str(self._folder.path)]
-            with open(self._folder.log, "a") as log:
-                self._process = subprocess.Popen(
-                    words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-                )
-        return self._process
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
-def _explained(status: int, log: Path) -> str:
-    if status == -9:
-        return "its process was killed, as Linux does where memory is too small"
-    if status < 0:
-        return f"its process ended by signal {-status}"
-    lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else f"its process ended with status {status}"
-
-
-def _check(config: SearchConfig, side: int) -> None:
-    """Refuse what every trial would fail of."""
-    table = config.run.model.table()
-    smallest = table.smallest_image(auxiliary=config.from_scratch and config.run.model.auxiliary)
-    if side < smallest:
-        raise ArchitectureError(
-            f"an image of {side}×{side} px is too small for {table.name!r}; the smallest is {smallest}"
-        )
-
-
-def _finish(
-    folder: SearchFolder, config: SearchConfig, scorer: Scorer, table_of: Callable[[Mapping[str, float]], Architecture]
-) -> dict[str, Any]:
-    """Write the best network and the front."""
-    trials = folder.trials()
-    winner = best(trials)
+def _keep_best(folder: SearchFolder, config: SearchConfig, networks: _Networks, scorer: Scorer) -> Trial:
+    """Write the best network, and the weights it was scored with."""
+    winner = best(folder.trials())
     if winner is None:
         raise RunError(f"no trial of {str(folder.path)!r} was scored; {str(folder.log)!r} has what they printed")
-    table = table_of(winner.values)
     with folder_written_beside(folder.best) as new:
-        write_text(new / "architecture.json", table.to_json())
-        run = config.run.override(
-            {
-                "name": "tuned",
-                "model.architecture": str(folder.best / "architecture.json"),
-                "model.width": 1.0,
-                "model.normalization": None,
-                "model.dropout": None,
-            }
-        )
+        write_text(new / "architecture.json", networks.table(winner.values).to_json())
+        run = config.trained(folder.best / "architecture.json", {"name": "tuned"})
         write_text(new / "config.json", run.to_json())
         scorer.keep(winner, new / "weights.keras")
         write_json(new / "trial.json", dataclasses.asdict(winner))
-    front = front_of(trials)
-    write_text(folder.front_csv, as_csv(front))
+    return winner
+
+
+def _finalists(
+    folder: SearchFolder, config: SearchConfig, networks: _Networks, trials: Sequence[Trial], on_event: OnEvent
+) -> list[Finalist]:
+    """Train the best from scratch beside the given network and the uniformly scaled one."""
+    contenders = [networks.contender("given", None), networks.contender("uniform", networks.space.defaults())]
+    for trial in [trial for trial in ranked(trials) if trial.number != 0][: config.finalists]:
+        contenders.append(networks.contender(f"trial {trial.number}", trial.values))
+    found = train_finalists(
+        config, folder.finalists, contenders, lambda name, seed: on_event("finalist", {"name": name, "seed": seed})
+    )
+    write_json(folder.finalists / "finalists.json", [dataclasses.asdict(finalist) for finalist in found])
+    return found
+
+
+def _report(folder: SearchFolder, config: SearchConfig, networks: _Networks, result: Mapping[str, Any]) -> None:
+    write_text(folder.front_csv, as_csv(result["front"]))
     write_search(
         folder.path,
         title=f"Widths for {config.budget}",
-        lead=_lead(config, trials),
-        trials=trials,
-        given=config.run.model.table(),
-        tuned=table,
+        lead=_lead(config, result["trials"]),
+        trials=result["trials"],
+        given=networks.given,
+        tuned=networks.table(result["best"].values),
+        finalists=result["finalists"],
     )
-    return {
-        "best": winner,
-        "given": next((trial for trial in trials if trial.number == 0), None),
-        "front": front,
-        "trials": trials,
-        "architecture": folder.best / "architecture.json",
-        "report": folder.path / "report.html",
-    }
 
 
 def _lead(config: SearchConfig, trials: Sequence[Trial]) -> str:
@@ -308,9 +248,3 @@ def _lead(config: SearchConfig, trials: Sequence[Trial]) -> str:
         f"Trial 0 has the given widths, scaled alike to the budget. The best of many is chosen on validation, so that "
         f"its top-1 there is too good: train it, and measure it on the test split."
     )
-
-
-def _quietly(make: Callable[[], Any]) -> Any:
-    """Make a tuner without the line that keras-tuner prints when it goes on with a search."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return make()
