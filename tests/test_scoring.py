@@ -17,6 +17,7 @@ import pytest
 from keras_inception.architecture import Architecture
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
+from keras_inception.errors import DivergedError
 from keras_inception.predictor import open_keras
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
@@ -173,3 +174,10 @@ def test_a_trial_whose_process_is_killed_is_recorded_and_the_search_goes_on(conf
     trials = tune(config, tmp_path / "search", on_event=on_event)["trials"]
     assert [trial.state for trial in trials] == ["scored", "failed", "scored"]
     assert "its process was killed" in trials[1].message
+
+
+def test_a_shared_network_that_diverges_says_so_and_is_not_kept(config, folder):
+    hot = SearchConfig(**vars(config) | {"run": config.run.override({"training.learning_rate": 1e30})})
+    with pytest.raises(DivergedError, match=r"is no number in epoch 1; begin again with a lower --learning-rate"):
+        Inherited(hot, folder, lambda **values: None)
+    assert not folder.supernet.exists()

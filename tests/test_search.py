@@ -245,3 +245,10 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
     commands.clear()
     assert tune(config(finalists=2), folder, resume=True)["finalists"] == result["finalists"]
     assert "evaluate" not in [kind for kind, _ in commands]
+
+
+def test_no_trial_begins_when_the_time_is_up(scored, tmp_path):
+    trials = tune(config(trials=50), tmp_path / "search", minutes=0)["trials"]
+    assert [trial.number for trial in trials] == [0]
+    trials = tune(config(trials=4), tmp_path / "search", resume=True)["trials"]
+    assert [trial.state for trial in trials] == ["scored"] * 4

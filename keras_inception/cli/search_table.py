@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from keras_inception.cli.screen import say
 from keras_inception.tuning.front import Trial, best
 
 # Rows of the table: the last trials.
@@ -73,7 +73,7 @@ class SearchTable:
 
     def _line(self, line: str) -> None:
         if not self._screen.is_terminal:
-            say(self._screen, line)
+            self._screen.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _summary(self) -> str:
         winner, done = best(self._trials), _ended(self._trials)
@@ -95,16 +95,19 @@ class SearchTable:
 
 def _table(trials: Sequence[Trial], winner: Trial | None) -> Table:
     stages = list(trials[-1].widths)
-    table = Table("trial", *(f"stage {stage}" for stage in stages), "multiply-adds", "top-1", "95%", "s", "state")
+    names = ("trial", *(f"stage\n{stage}" for stage in stages), "multiply\nadds", "top-1\n%", "95%", "s", "state")
+    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
     for column in table.columns[:-1]:
         column.justify = "right"
+    state = table.columns[-1]
+    state.no_wrap, state.max_width = True, 14  # trials.csv has the whole message
     for trial in trials:
         table.add_row(
             str(trial.number),
             *(f"{trial.widths[stage]:.2f}x" for stage in stages),
             f"{trial.multiply_adds / 1e6:,.1f}M",
-            "" if trial.top1 is None else f"{trial.top1:.1%}",
-            "" if trial.interval is None else "{:.1%} to {:.1%}".format(*trial.interval),
+            "" if trial.top1 is None else f"{100 * trial.top1:.1f}",
+            "" if trial.interval is None else "–".join(f"{100 * bound:.1f}" for bound in trial.interval),
             f"{trial.seconds:.1f}",
             trial.state if not trial.message else f"{trial.state}: {trial.message}",
             style="bold" if winner is not None and trial.number == winner.number else "",

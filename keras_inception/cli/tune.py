@@ -21,6 +21,7 @@ def tune(
     search_dir: Annotated[Path | None, flag("FOLDER", "required")] = None,
     budget: Annotated[str, arg(metavar="QUANTITY=AMOUNT")] = "multiply_adds=0.5x",
     trials: int = 60,
+    minutes: Annotated[float | None, flag("FLOAT", "no limit")] = None,
     oracle: Literal["evolution", "bayesian", "hyperband", "random"] = "evolution",
     sharing: Literal["none", "branch_of_stage", "branch", "stage", "all"] = "branch_of_stage",
     search: Annotated[str, flag("LIST", "nothing else")] = "",
@@ -56,6 +57,7 @@ def tune(
         budget: What a network may cost for an image, without heads: multiply_adds=0.5x is half of the given
             architecture's, after --width, at this image size; parameters=3M.
         trials: How many networks are scored; more with --resume.
+        minutes: After which no further trial begins.
         oracle: Who proposes them: evolution over the front of accuracy against cost, or one of keras-tuner's.
         sharing: Which widths have a multiple in common: none of the 54, a branch of a stage, a branch, a stage, all.
         search: What else is searched, with commas: size (of the budget), and with --from-scratch depth, dropout,
@@ -118,7 +120,9 @@ def tune(
     from keras_inception.cli.search_table import SearchTable
 
     with SearchTable(screen, trials) as table:
-        result = search_widths(config, search_dir, resume=resume, overwrite=overwrite, on_event=table.on_event)
+        result = search_widths(
+            config, search_dir, resume=resume, overwrite=overwrite, minutes=minutes, on_event=table.on_event
+        )
     _print_result(screen, result)
 
 

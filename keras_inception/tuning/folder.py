@@ -47,6 +47,10 @@ class SearchFolder:
         return self.path / "supernet.npz"
 
     @property
+    def supernet_json(self) -> Path:
+        return self.path / "supernet.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "scoring.log"
 
@@ -101,6 +105,12 @@ class SearchFolder:
             return []
         rows = json.loads(self.trials_json.read_text("utf-8"))
         return [Trial(**row | {"interval": row["interval"] and tuple(row["interval"])}) for row in rows]
+
+    def supernet_epochs(self) -> list[dict[str, float]]:
+        """Return epoch, loss and seconds of every epoch of the shared network; none where there is no such network."""
+        if not self.supernet_json.exists():
+            return []
+        return json.loads(self.supernet_json.read_text("utf-8"))
 
     def write_trials(self, trials: Sequence[Trial]) -> None:
         """Write what has been tried, as JSON and as a table."""

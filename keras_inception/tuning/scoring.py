@@ -27,8 +27,8 @@ from keras_inception.config import RunConfig
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
 from keras_inception.data.pipeline import Images, check_broken, evaluation_batches, read_images, training_batches
 from keras_inception.data.sources import load_dataset
-from keras_inception.errors import InceptionError
-from keras_inception.files import write_text, written_beside
+from keras_inception.errors import DivergedError, InceptionError
+from keras_inception.files import write_json, write_text, written_beside
 from keras_inception.googlenet import MAIN
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.optimizers import optimizer
@@ -71,7 +71,7 @@ class Inherited:
         self._space, self._fit = config.space(), config.fitting(shape, self._classes)
         largest = widened(self._space.table, lambda row, width: LARGEST)
         self.supernet = Supernet(largest, shape, self._classes, seed=run.training.seed)
-        self._train(folder.supernet)
+        self._train(folder)
 
     def score(self, number: int, values: Values) -> tuple[int, int]:
         """Return how many validation images a network answers right, and of how many."""
@@ -113,14 +113,15 @@ class Inherited:
     def _drawn(self, dice: random.Random) -> Architecture:
         return self._table({parameter.name: dice.choice(parameter.choices) for parameter in self._space.parameters})
 
-    def _train(self, path: Path) -> None:
+    def _train(self, folder: SearchFolder) -> None:
         """Train the shared network, or go on training it from its last whole epoch."""
         training, images = self._run.training, self._images[TRAIN]
         steps = len(images) // training.batch_size
         made = optimizer(training, steps, "float32")
         made.build(self.supernet.network.trainable_variables)
         variables = [*self.supernet.network.variables, *made.variables]
-        first = _restored(path, variables)
+        first = _restored(folder.supernet, variables)
+        epochs = folder.supernet_epochs()[:first]
         if first == training.epochs:
             return
         smallest = _smallest([self._drawn(random.Random(number)) for number in range(_DRAWN)])
@@ -135,7 +136,7 @@ class Inherited:
         )
         pairs = iter(batches.map(lambda pixels, labels, weights: (pixels, labels[MAIN])))
         for epoch in range(first, training.epochs):
-            dice, losses = random.Random(f"{training.seed} {epoch}"), np.zeros(steps)
+            dice, losses, begun = random.Random(f"{training.seed} {epoch}"), np.zeros(steps), time.monotonic()
             self.supernet.train(
                 pairs,
                 steps,
@@ -145,8 +146,15 @@ class Inherited:
                 label_smoothing=training.label_smoothing,
                 on_step=functools.partial(np.put, losses),
             )
-            _save(path, variables, epoch + 1)
-            self._say(epoch=epoch + 1, epochs=training.epochs, loss=float(losses.mean()))
+            if not np.isfinite(losses).all():
+                raise DivergedError(
+                    f"the loss of the shared network is no number in epoch {epoch + 1}; begin again with a lower "
+                    f"--learning-rate than {training.learning_rate:.4g}"
+                )
+            _save(folder.supernet, variables, epoch + 1)
+            done = {"epoch": epoch + 1, "loss": float(losses.mean()), "seconds": time.monotonic() - begun}
+            write_json(folder.supernet_json, epochs := [*epochs, done])
+            self._say(**done, epochs=training.epochs)
 
 
 class FromScratch:

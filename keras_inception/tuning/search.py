@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ def tune(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    minutes: float | None = None,
     on_event: OnEvent = lambda kind, values: None,
 ) -> dict[str, Any]:
     """Search for branch widths that fit the data better than the given ones at the cost of the budget.
@@ -50,6 +52,7 @@ def tune(
         search_dir: The folder of the search; it is made.
         resume: Go on with the search that is there; with more trials or finalists than before too.
         overwrite: Delete the search that is there.
+        minutes: After which no further trial begins; None is no limit.
         on_event: Called with what happens.
 
     Returns:
@@ -60,11 +63,12 @@ def tune(
         ConfigError, DataError, ArchitectureError, RunError: As their messages say; before anything is written.
         TrainingError: Too many trials failed one after the other, or a finalist did.
     """
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     folder, networks = SearchFolder(Path(search_dir)), _Networks(config)
     folder.begin(config, resume=resume, overwrite=overwrite)
     with RunFolder(folder.path).claimed():
         with Scorer(folder, config, on_event) as scorer:
-            _score_trials(folder, config, networks, scorer, on_event)
+            _score_trials(folder, config, networks, scorer, deadline, on_event)
             winner = _keep_best(folder, config, networks, scorer)
         trials = folder.trials()
         result: dict[str, Any] = {
@@ -120,11 +124,16 @@ class _Networks:
 
 
 def _score_trials(
-    folder: SearchFolder, config: SearchConfig, networks: _Networks, scorer: Scorer, on_event: OnEvent
+    folder: SearchFolder,
+    config: SearchConfig,
+    networks: _Networks,
+    scorer: Scorer,
+    deadline: float,
+    on_event: OnEvent,
 ) -> None:
     proposing = oracle(config, networks.space, networks.share)
     with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner prints that it goes on with a search
-        tuner = _Tuner(proposing, folder, scorer, networks, on_event)
+        tuner = _Tuner(proposing, folder, scorer, networks, deadline, on_event)
     try:
         tuner.search(verbose=0)
     except RuntimeError as error:
@@ -146,11 +155,18 @@ class _Tuner(base_tuner.BaseTuner):
         folder: SearchFolder,
         scorer: Scorer,
         networks: _Networks,
+        deadline: float,
         on_event: OnEvent,
     ):
         self._folder, self._scorer, self._networks, self._on_event = folder, scorer, networks, on_event
+        self._deadline = deadline
         self._trials = {trial.number: trial for trial in folder.trials()}
         super().__init__(proposing, directory=str(folder.path), project_name=folder.oracle.name)
+
+    def pre_create_trial(self) -> None:
+        """Let no trial begin when the time is up; one at least has been scored."""
+        if self._trials and time.monotonic() > self._deadline:
+            self.oracle.max_trials = len(self._trials)
 
     def run_trial(self, trial: kt.Trial, **kwargs: Any) -> dict[str, float]:
         """Score a trial, unless it was before the search was killed."""
