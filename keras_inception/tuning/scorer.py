@@ -69,7 +69,7 @@ class Scorer:
                 raise TrialFailedError(said["error"])
             self._on_event("images" if "images" in said else "epoch", said)
         status = process.wait()
-        self._process = None
+        self._end()
         raise TrialFailedError(_explained(status, self._folder.log))
 
     def _running(self) -> "subprocess.Popen[str]":
@@ -84,7 +84,7 @@ class Scorer:
     def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()  # closes the pipes and waits
             self._process = None
 
 
