@@ -256,6 +256,7 @@ def test_tflite_has_the_operations_of_table_1_and_no_others(tmp_path):
     assert operations(path) == table + Counter(PAD=1)
 
 
+@pytest.mark.slow
 def test_an_lrn_network_is_exported_with_a_builtin_operation(tmp_path):
     model, path = converted(GOOGLENET.scaled(1 / 16), tmp_path)
     assert operations(path)["LOCAL_RESPONSE_NORMALIZATION"] == 2

@@ -153,6 +153,7 @@ def test_a_box_of_the_area_and_aspect_of_the_paper_is_filled_with_noise():
     assert not np.array_equal(images[0][holes[0]][:20], images[1][holes[1]][:20])
 
 
+@pytest.mark.slow
 def test_images_are_erased_as_often_as_asked():
     hit = (erased_images(300, 0.3) != -1).any(axis=(1, 2, 3)).sum()
     assert stats.binomtest(int(hit), 300, 0.3).pvalue > 1e-3

@@ -90,7 +90,10 @@ def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tm
     assert RunFolder(folder).state() == "finished"
 
 
-@pytest.mark.parametrize(("moment", "place"), [("on_test_batch_end", (0, 7)), ("on_epoch_end", (1, 0))])
+@pytest.mark.parametrize(
+    ("moment", "place"),
+    [pytest.param("on_test_batch_end", (0, 7), marks=pytest.mark.slow), ("on_epoch_end", (1, 0))],
+)
 def test_a_run_that_is_asked_to_stop_while_and_after_it_is_measured_goes_on_there(
     moment, place, stripes, tiny, tmp_path, capsys, monkeypatch
 ):
@@ -137,6 +140,7 @@ def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, t
     assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 6))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, monkeypatch):
     saved = np.savez
 
