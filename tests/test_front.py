@@ -35,6 +35,11 @@ def test_the_best_is_the_most_accurate_and_then_the_cheapest():
     assert [one.number for one in front_of(trials)] == [0, 2]
 
 
+def test_costs_that_a_budget_was_found_for_are_equal():
+    trials = [trial(0, 0.70, 3_271_750), trial(1, 0.85, 3_275_353), trial(2, 0.80, 3_273_717), trial(3, 0.9, 6_551_264)]
+    assert [one.number for one in front_of(trials)] == [1, 3]
+
+
 def test_the_interval_is_wilsons():
     """Figures of statsmodels.stats.proportion.proportion_confint(80, 100, method="wilson")."""
     low, high = interval(80, 100)

@@ -37,6 +37,23 @@ def python(code: str) -> list[str]:
     ]
 
 
+def test_a_chief_gives_workers_what_keras_tuner_reads():
+    names = "('KERASTUNER_TUNER_ID', 'KERASTUNER_ORACLE_IP', 'KERASTUNER_ORACLE_PORT', 'TF_CONFIG')"
+    words = [sys.executable, "-c", f"import json, os; print(json.dumps([os.environ.get(n) for n in {names}]))"]
+    status, out, error = launched("--chief", "--workers", 2, "--", *words)
+    assert (status, error) == (0, [])
+    found = {line[: line.index('["')]: json.loads(line[line.index('["') :]) for line in out}
+    assert {prefix: told[0] for prefix, told in found.items()} == {
+        "": "chief",
+        "[worker 0] ": "worker0",
+        "[worker 1] ": "worker1",
+    }
+    assert len({tuple(told[1:]) for told in found.values()}) == 1
+    assert found[""][1] == "127.0.0.1"
+    assert int(found[""][2]) > 0
+    assert found[""][3] is None
+
+
 def wait_for(files: list[Path]) -> list[int]:
     """Return the numbers that workers have written to files, once all are there."""
     deadline = time.monotonic() + 60

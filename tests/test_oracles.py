@@ -19,7 +19,8 @@ def score(values):
 def asked(name, seed, trials, monkeypatch, costs=lambda values: 1.0):
     """The trials of an oracle that writes nothing."""
     run = RunConfig().override({"training.seed": seed})
-    made = oracle(SearchConfig(run=run, oracle=name, trials=trials), Space(GOOGLENET, "branch_of_stage"), costs)
+    space = Space(GOOGLENET, "branch_of_stage")
+    made = oracle(SearchConfig(run=run, oracle=name, trials=trials), space, costs, space.defaults())
     monkeypatch.setattr(made, "save", lambda: None)
     monkeypatch.setattr(made, "_save_trial", lambda trial: None)
     made.verbose = 0

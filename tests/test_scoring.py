@@ -21,6 +21,7 @@ from keras_inception.errors import DivergedError
 from keras_inception.predictor import open_keras
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
+from keras_inception.tuning.front import GIVEN
 from keras_inception.tuning.scoring import FromScratch, Inherited
 from keras_inception.tuning.search import tune
 
@@ -67,6 +68,7 @@ def weights(scorer):
 def test_a_network_scores_with_the_weights_of_the_shared_one(config, folder, tmp_path):
     said = []
     scorer = Inherited(config, folder, lambda **values: said.append(values))
+    assert scorer.score(GIVEN, None)[1] == IMAGES
     assert [values["epoch"] for values in said if "epoch" in values] == [1, 2, 3, 4]
     right, images = scorer.score(0, defaults(config))
     assert images == IMAGES
@@ -161,6 +163,46 @@ def test_a_search_that_is_killed_at_any_moment_goes_on(stripes, tmp_path):
     assert [(trial.number, trial.state) for trial in trials] == [(number, "scored") for number in range(8)]
     assert scored.items() <= {trial.number: trial.seconds for trial in trials}.items()
     assert (folder / "best" / "weights.keras").exists()
+
+
+LAUNCH = str(Path(__file__).parent.parent / "tools" / "launch")
+
+
+@pytest.mark.slow
+def test_a_chief_and_two_workers_share_the_trials_and_survive_a_killed_worker(stripes, tmp_path):
+    """keras-tuner's chief would wait for ever for the worker that was killed; the launcher starts all again."""
+    folder = SearchFolder(tmp_path / "search")
+    words = ["--data", str(stripes), "--search-dir", str(folder.path), "--resume", *WORDS]
+    words += ["--budget", "multiply_adds=0.6x", "--trials", "8", "--supernet-epochs", "2", "--oracle", "evolution"]
+    launch = [sys.executable, LAUNCH, "--chief", "--workers", "2", "--restarts", "2", "--grace", "5"]
+    process = subprocess.Popen(
+        [*launch, sys.executable, "-m", "keras_inception", "tune", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while sum(trial.state == "scored" for trial in folder.trials()) < 2 and process.poll() is None:
+        time.sleep(0.1)  # polls processes that run on their own clock
+    worker = next(
+        child
+        for child in psutil.Process(process.pid).children()
+        if child.environ().get("KERASTUNER_TUNER_ID") == "worker1"
+    )
+    before = {trial.number: trial.seconds for trial in folder.trials() if trial.state == "scored"}
+    worker.kill()
+    out, error = process.communicate(timeout=600)
+    assert process.returncode == 0, error
+    assert "worker 1 was ended by SIGKILL" in error
+    assert "restart 1 of 2" in error
+    trials = folder.trials()
+    assert [(trial.number, trial.state) for trial in trials] == [(number, "scored") for number in range(8)]
+    assert before.items() <= {trial.number: trial.seconds for trial in trials}.items()
+    counts = [int(line.split()[-2]) for line in out.splitlines() if line.startswith("[worker")]
+    assert len(counts) == 2
+    assert sum(counts) <= 8 - len(before)
+    assert min(counts) > 0
+    assert "best is trial" in out
+    assert (folder.best / "weights.keras").exists()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_inception.architecture import Architecture
+from keras_inception.architecture import Architecture, Inception
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
 from keras_inception.cost import row_costs
@@ -15,9 +15,10 @@ from keras_inception.files import write_text
 from keras_inception.tuning import search
 from keras_inception.tuning.config import SearchConfig, checked
 from keras_inception.tuning.folder import SearchFolder
-from keras_inception.tuning.front import best
+from keras_inception.tuning.front import GIVEN, best, front_of
 from keras_inception.tuning.scorer import TrialFailedError
 from keras_inception.tuning.search import tune
+from keras_inception.tuning.tuner import role
 
 RUN = RunConfig().override(
     {"data.source": "digits", "data.image_size": 32, "model.architecture": "googlenet-small", "model.width": 0.5}
@@ -37,20 +38,37 @@ def right(values):
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Numbers of the trials that were scored, in order; `scored.before` is called before each."""
-    log = SimpleNamespace(numbers=[], before=lambda trial: None)
+    """Numbers of the trials that were scored, in order; `scored.before` is called before each.
+
+    What a network takes as a TFLite file is a formula too, in `scored.ms`.
+    """
+    log = SimpleNamespace(numbers=[], timed=[], before=lambda trial: None, ms=milliseconds)
 
     class Scorer(search.Scorer):
         def score(self, trial):
             log.before(trial)
+            if trial.number == GIVEN:
+                return {"right": IMAGES - 1, "of": IMAGES, "seconds": 0.1}
             log.numbers.append(trial.number)
             return {"right": right(trial.values), "of": IMAGES, "seconds": 0.1}
 
         def keep(self, trial, path):
             path.write_bytes(b"weights")
 
+    def latencies(tables, input_shape, classes):
+        log.timed.append(len(tables))
+        return [log.ms(table) for table in tables]
+
     monkeypatch.setattr(search, "Scorer", Scorer)
+    monkeypatch.setattr("keras_inception.tuning.networks.latencies", latencies)
     return log
+
+
+def milliseconds(table):
+    """By its multiply-adds, and 5×5 branches cost twice."""
+    rows = row_costs(table, (32, 32, 3), 10)
+    slow = sum(row.conv5x5 * row.reduce5x5 for row in table.rows if isinstance(row, Inception))
+    return sum(row.multiply_adds for row in rows) / 1e6 + slow / 100
 
 
 def config(**changes):
@@ -158,7 +176,7 @@ def test_a_search_is_not_overwritten_by_accident(scored, tmp_path):
     ("changes", "said"),
     [
         ({"budget": "multiply_adds"}, "it takes a share as in 0.5x"),
-        ({"budget": "latency=5ms"}, "a search takes multiply_adds or parameters"),
+        ({"budget": "latency=5"}, "it takes a share as in 0.5x, or an amount as in 5ms"),
         ({"search": ("depth",)}, "depth is searched; trials that inherit their weights have the given one"),
         ({"oracle": "hyperband"}, "add --from-scratch or take another --oracle"),
         ({"trials": 0}, "trials is 0"),
@@ -182,6 +200,20 @@ def test_the_front_is_searched_where_sizes_are(scored, tmp_path):
     assert SearchFolder(tmp_path / "search").trials() == result["trials"]
 
 
+def test_what_a_process_is_stands_in_its_environment(scored, tmp_path, monkeypatch):
+    assert role() == "alone"
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    with pytest.raises(ConfigError, match=r"KERASTUNER_ORACLE_IP and .*_PORT not; .* tools/launch --chief sets them"):
+        role()
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    assert role() == "chief"
+    with pytest.raises(RunError, match="is started again when one has failed; give --resume"):
+        tune(config(), tmp_path / "search")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    assert role() == "worker"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -192,6 +224,7 @@ def test_the_front_is_searched_where_sizes_are(scored, tmp_path):
         (["--search-dir", "search", "--data", "digits", "--search", "depth"], "add --from-scratch"),
         (["--search-dir", "search", "--data", "digits", "--image-size", "8"], "for 'googlenet-bn'; the smallest is 32"),
         (["--search-dir", "search", "--data", "nowhere/"], "nowhere"),
+        (["--search-dir", "search", "--data", "digits", "--architecture", "nin"], "'nin' has no Inception module"),
         (["--search-dir", "search", "--data", "digits", "--budget", "parameters=5"], "give a larger one"),
     ],
 )
@@ -209,8 +242,55 @@ def test_a_search_is_told_line_by_line_where_there_is_no_terminal(scored, tmp_pa
     assert main(["tune", "--search-dir", str(tmp_path / "search"), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["trial 0", "trial 1", "trial 2"]
-    assert lines[3].startswith("best is trial ")
-    assert "the given widths at the same cost" in lines[4]
+    assert lines[3:6] == [
+        "scoring the given network at its own cost",
+        f"timing {2 if 'best is trial 0' in lines else 3} networks as TFLite files",
+        next(line for line in lines if line.startswith("best is trial ")),
+    ]
+    table = "\n".join(lines[6:])
+    assert all(name in table for name in ("given network", "the same, scaled alike", "best of the search"))
+
+
+def test_what_counts_is_timed_side_by_side(scored, tmp_path):
+    result = tune(config(trials=12), tmp_path / "search")
+    given, uniform, best_one = (result[name].latency_ms for name in ("given", "uniform", "best"))
+    assert given == pytest.approx(milliseconds(RUN.model.table()))
+    assert None not in (uniform, best_one)
+    assert result["given"].multiply_adds > 1.9 * result["best"].multiply_adds
+    assert scored.timed == [3]
+    assert tune(config(trials=12), tmp_path / "search", resume=True)["given"] == result["given"]
+    assert scored.timed == [3]
+
+
+@pytest.mark.parametrize("budget", ["latency=0.6x", "latency=30ms"])
+def test_a_latency_is_met_by_what_was_measured(scored, tmp_path, budget):
+    folder = tmp_path / "search"
+    result = tune(config(budget=budget, trials=40, oracle="evolution"), folder)
+    calibration = json.loads((folder / "calibration.json").read_text())
+    limit = 0.6 * result["given"].latency_ms if budget.endswith("x") else 30
+    assert calibration["limit_ms"] == pytest.approx(limit)
+    assert result["best"].latency_ms <= limit
+    assert result["uniform"].latency_ms == pytest.approx(limit, rel=0.1)
+    for trial in result["trials"]:
+        better = trial.top1 > result["best"].top1
+        assert not (better and trial.latency_ms is not None and trial.latency_ms <= limit)
+    assert all(trial.latency_ms is not None for trial in front_of(result["trials"]))
+    # Some use more multiply-adds than the uniform network, and are as fast.
+    assert max(trial.multiply_adds for trial in result["trials"]) > 1.1 * result["uniform"].multiply_adds
+
+
+def test_a_latency_that_nothing_meets_is_said(scored, tmp_path):
+    with pytest.raises(ConfigError, match=r"the budget is latency=0.01x, which is .* ms; .* give a larger one"):
+        tune(config(budget="latency=0.01x"), tmp_path / "small")
+    calibrated = []
+
+    def slower_later(table):
+        calibrated.append(table)
+        return milliseconds(table) * (1 if len(calibrated) <= 5 else 3)
+
+    scored.ms = slower_later
+    with pytest.raises(TrainingError, match=r"none of the \d+ best networks takes at most"):
+        tune(config(budget="latency=0.6x"), tmp_path / "search")
 
 
 def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def told():
                 trial = replace(trial, state="scored", top1=right / 100, interval=interval(right, 100), seconds=2.0)
             trials = [*trials, trial]
             table.on_event("ended", {"trial": trial, "trials": trials})
-        table.on_event("finalist", {"name": "given", "seed": 1})
+        table.on_event("doing", {"what": "training given from scratch, seed 1"})
 
     return tell
 

@@ -1,11 +1,14 @@
 """The page about a search: its pictures, tables, and what matters among the widths."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from keras_inception.architecture import GOOGLENET, Inception
-from keras_inception.tuning.front import Trial, interval
-from keras_inception.tuning.page import importances, write_search
+from keras_inception.tuning.front import GIVEN, Trial, interval
+from keras_inception.tuning.page import draw_front, importances, write_search
 from keras_inception.tuning.space import Space
 
 
@@ -37,14 +40,33 @@ def test_a_few_trials_or_equal_ones_tell_nothing():
 def test_the_page_has_all_of_it(tmp_path):
     space = Space(GOOGLENET, "branch", depth=True)
     tuned = space.point(space.defaults() | {"width_5x5": 0.5, "depth_5": 1}).architecture
-    write_search(tmp_path, title="Widths", lead="Read <this>.", trials=trials(30), given=GOOGLENET, tuned=tuned)
+    given = Trial(GIVEN, {}, 10**8, 10_000, {"3": 1.0, "4": 1.0}, "scored", 0.9, (0.8, 0.95), latency_ms=12.34)
+    found = trials(30)
+    write_search(
+        tmp_path,
+        title="Widths",
+        lead="Read <this>.",
+        trials=found,
+        given=(GOOGLENET, given),
+        tuned=(tuned, found[3]),
+    )
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "16 (32)" in text  # the 5×5 of 3a
     assert "0 (256)" in text  # 5a, which was left out
     assert "no &lt;memory&gt;" in text
+    assert "12.34" in text
     assert "Read &lt;this&gt;." in text
     assert text.count("data:image/png") == 4
     for name in ("front", "widths", "progress", "importance"):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert min(picture.size) > 150
     assert not any(row.name == "5a" for row in tuned.rows if isinstance(row, Inception))
+
+
+def test_a_latency_is_drawn_beside_the_multiply_adds(tmp_path):
+    given = Trial(GIVEN, {}, 10**8, 10_000, {}, "scored", 0.9, (0.8, 0.95), latency_ms=12.0)
+    found = [replace(trial, latency_ms=trial.multiply_adds / 1e6) for trial in trials(10)]
+    draw_front(found, given, tmp_path / "plain.png")
+    draw_front(found, given, tmp_path / "both.png", limit_ms=8.0)
+    with Image.open(tmp_path / "plain.png") as one, Image.open(tmp_path / "both.png") as two:
+        assert two.width == pytest.approx(2 * one.width, rel=0.02)

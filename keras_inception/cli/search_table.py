@@ -58,8 +58,8 @@ class SearchTable:
                     self._line(self._doing)
                 else:
                     self._doing = f"epoch {values['epoch']}, {loss}"
-            case "finalist":
-                self._doing = f"training {values['name']} from scratch, seed {values['seed']}"
+            case "doing":
+                self._doing = values["what"]
                 self._line(self._doing)
             case "begun":
                 self._trials = values["trials"]

@@ -49,13 +49,15 @@ def tune(
     from it and is scored on validation. The given widths, scaled alike to the budget, are trial 0. The best network
     stands in SEARCH_DIR/best: train it with --architecture SEARCH_DIR/best/architecture.json.
 
-    Killed at any moment, the same command with --resume goes on.
+    Killed at any moment, the same command with --resume goes on. Several processes share the trials:
+    tools/launch --chief --workers 2 keras-inception tune ... --resume
 
     Args:
         data: As train takes it.
         search_dir: Folder of the search; it is made.
         budget: What a network may cost for an image, without heads: multiply_adds=0.5x is half of the given
-            architecture's, after --width, at this image size; parameters=3M.
+            architecture's, after --width, at this image size; parameters=3M; latency=0.6x or latency=5ms as a TFLite
+            file on one thread of this machine.
         trials: How many networks are scored; more with --resume.
         minutes: After which no further trial begins.
         oracle: Who proposes them: evolution over the front of accuracy against cost, or one of keras-tuner's.
@@ -114,9 +116,13 @@ def tune(
         }
     )
     load_tensorflow()
-    from keras_inception.tuning.search import tune as search_widths
+    from keras_inception.tuning.search import tune as search_widths, work
+    from keras_inception.tuning.tuner import role
 
     screen = console()
+    if role() == "worker":
+        say(screen, f"scored {work(config, search_dir)} trials")
+        return
     from keras_inception.cli.search_table import SearchTable
 
     with SearchTable(screen, trials) as table:
@@ -127,19 +133,30 @@ def tune(
 
 
 def _print_result(screen: "Console", result: dict[str, Any]) -> None:
-    best, given = result["best"], result["given"]
-    low, high = best.interval
-    say(
-        screen,
-        f"best is trial {best.number}: validation top-1 {best.top1:.1%} ({low:.1%} to {high:.1%}), "
-        f"{best.multiply_adds:,} multiply-adds, {best.parameters:,} parameters",
-    )
-    if given is not None and given.top1 is not None:
-        say(screen, f"the given widths at the same cost: {given.top1:.1%}")
+    say(screen, f"best is trial {result['best'].number}")
+    screen.print(_compared(result))
     if result["finalists"]:
         screen.print(_finalists(result["finalists"]))
     say(screen, f"{result['report']} is a page about the search")
     say(screen, f"train it: keras-inception train --architecture {result['architecture']} ...")
+
+
+def _compared(result: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    columns = ("", "validation top-1 (95%)", "multiply-adds", "parameters", "TFLite, ms")
+    table = Table(*columns)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    named = {"given network": "given", "the same, scaled alike": "uniform", "best of the search": "best"}
+    for name, key in named.items():
+        trial = result[key]
+        if trial is not None and trial.top1 is not None:
+            low, high = trial.interval
+            ms = "" if trial.latency_ms is None else f"{trial.latency_ms:.2f}"
+            top1 = f"{trial.top1:.1%} ({low:.1%} to {high:.1%})"
+            table.add_row(name, top1, f"{trial.multiply_adds:,}", f"{trial.parameters:,}", ms)
+    return table
 
 
 def _finalists(finalists: "Sequence[Finalist]") -> "Table":

@@ -10,9 +10,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from keras_inception.config import STRICT, Count, RunConfig, first_of
-from keras_inception.cost import Shape
 from keras_inception.errors import ConfigError
-from keras_inception.tuning.budget import Budget, Fitting
+from keras_inception.tuning.budget import Budget
 from keras_inception.tuning.space import Sharing, Space
 
 #: Who proposes what is tried next: keras-tuner's, and evolution over the front.
@@ -42,9 +41,7 @@ class SearchConfig:
     finalists: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        budget = Budget.parse(self.budget)
-        if budget.quantity == "latency":
-            raise ConfigError(f"the budget is {budget}; a search takes multiply_adds or parameters")
+        Budget.parse(self.budget)
         if not self.from_scratch:
             for name in self.search:
                 if name in _FROM_SCRATCH:
@@ -58,17 +55,11 @@ class SearchConfig:
                 )
 
     def space(self) -> Space:
-        """Return what is searched."""
-        return Space(self.run.model.table(), self.sharing, **dict.fromkeys(self.search, True))
-
-    def fitting(self, input_shape: Shape, classes: int) -> Fitting:
-        """Return what fits every proposal to the budget.
-
-        Args:
-            input_shape: Height, width and channels of the images.
-            classes: Number of classes.
-        """
-        return Fitting(self.run.model.table(), Budget.parse(self.budget), input_shape, classes)
+        """Return what is searched; with a latency, which no arithmetic tells, sizes too."""
+        searched: dict[str, Any] = dict.fromkeys(self.search, True)
+        if Budget.parse(self.budget).quantity == "latency":
+            searched["size"] = True
+        return Space(self.run.model.table(), self.sharing, **searched)
 
     def trained(self, table: Path, changes: Mapping[str, Any]) -> RunConfig:
         """Return the configuration of a training of another network, by the recipe of the search.

@@ -2,14 +2,19 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keras_inception.errors import RunError
 from keras_inception.files import write_json, write_text
+from keras_inception.tuning.budget import Budget
 from keras_inception.tuning.config import SearchConfig
-from keras_inception.tuning.front import Trial, as_csv
+from keras_inception.tuning.front import GIVEN, Trial, as_csv
+
+# Seconds between two looks at what the chief has done.
+_LOOK_EVERY = 0.5
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,10 @@ class SearchFolder:
         return self.path / "search.json"
 
     @property
+    def trials_folder(self) -> Path:
+        return self.path / "trials"
+
+    @property
     def trials_json(self) -> Path:
         return self.path / "trials.json"
 
@@ -37,6 +46,10 @@ class SearchFolder:
     @property
     def front_csv(self) -> Path:
         return self.path / "front.csv"
+
+    @property
+    def calibration_json(self) -> Path:
+        return self.path / "calibration.json"
 
     @property
     def oracle(self) -> Path:
@@ -64,11 +77,11 @@ class SearchFolder:
 
     def run(self, number: int) -> Path:
         """Return the run folder of a trial that is trained from scratch."""
-        return self.path / "runs" / f"{number:04}"
+        return self.path / "runs" / _name(number)
 
     def architecture(self, number: int) -> Path:
         """Return the architecture file of such a trial."""
-        return self.path / "runs" / f"{number:04}.json"
+        return self.path / "runs" / f"{_name(number)}.json"
 
     def begin(self, config: SearchConfig, *, resume: bool, overwrite: bool) -> None:
         """Write what is searched, or see that it is the same as before.
@@ -99,12 +112,41 @@ class SearchFolder:
             raise RunError(f"there is no search in {str(self.path)!r}; begin one: keras-inception tune")
         return SearchConfig.from_json(self.search_json.read_text("utf-8"))
 
+    def budget(self, config: SearchConfig) -> Budget:
+        """Return the budget that proposals are fitted to: of a latency, the multiply-adds it was found to allow.
+
+        Args:
+            config: Of the search.
+        """
+        budget = Budget.parse(config.budget)
+        if budget.quantity != "latency":
+            return budget
+        return Budget("multiply_adds", json.loads(self.calibration_json.read_text("utf-8"))["multiply_adds"])
+
+    def await_chief(self, config: SearchConfig) -> None:
+        """Wait until the search has begun and the shared network, if it needs one, is trained.
+
+        Raises:
+            RunError: It is another search.
+        """
+        while not self.search_json.exists():
+            time.sleep(_LOOK_EVERY)
+        self._check_same(config)
+        while not config.from_scratch and len(self.supernet_epochs()) < config.supernet_epochs:
+            time.sleep(_LOOK_EVERY)
+
+    def trial(self, number: int) -> Trial | None:
+        """Return a trial; None where it has not begun."""
+        path = self._trial_json(number)
+        if not path.exists():
+            return None
+        row = json.loads(path.read_text("utf-8"))
+        return Trial(**row | {"interval": row["interval"] and tuple(row["interval"])})
+
     def trials(self) -> list[Trial]:
         """Return what has been tried, in the order it began."""
-        if not self.trials_json.exists():
-            return []
-        rows = json.loads(self.trials_json.read_text("utf-8"))
-        return [Trial(**row | {"interval": row["interval"] and tuple(row["interval"])}) for row in rows]
+        numbers = sorted(int(path.stem) for path in self.trials_folder.glob("[0-9]*.json"))
+        return [trial for trial in map(self.trial, numbers) if trial is not None]
 
     def supernet_epochs(self) -> list[dict[str, float]]:
         """Return epoch, loss and seconds of every epoch of the shared network; none where there is no such network."""
@@ -112,10 +154,17 @@ class SearchFolder:
             return []
         return json.loads(self.supernet_json.read_text("utf-8"))
 
-    def write_trials(self, trials: Sequence[Trial]) -> None:
-        """Write what has been tried, as JSON and as a table."""
+    def write_trial(self, trial: Trial) -> None:
+        """Write one trial; every process that scores writes its own."""
+        write_json(self._trial_json(trial.number), asdict(trial))
+
+    def write_tables(self, trials: Sequence[Trial]) -> None:
+        """Write what has been tried as one JSON file and as a table."""
         write_json(self.trials_json, [asdict(trial) for trial in trials])
         write_text(self.trials_csv, as_csv(trials))
+
+    def _trial_json(self, number: int) -> Path:
+        return self.trials_folder / f"{_name(number)}.json"
 
     def _check_same(self, config: SearchConfig) -> None:
         old, new = (json.loads(text) for text in (self.config().to_json(), config.to_json()))
@@ -125,3 +174,7 @@ class SearchFolder:
                     f"the search in {str(self.path)!r} was begun with another {field}; give the same, or --overwrite "
                     f"to begin again"
                 )
+
+
+def _name(number: int) -> str:
+    return "given" if number == GIVEN else f"{number:04}"

@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 State = Literal["running", "scored", "failed"]
 
+#: The number of the given network at its full cost, which is scored beside the trials.
+GIVEN = -1
+
 
 @dataclass(frozen=True)
 class Trial:
     """A network that a search tried.
 
     Args:
-        number: From 0, in the order they began; 0 is the given architecture at the budget's cost.
+        number: From 0, in the order they began; 0 is the given architecture scaled alike to the budget, and `GIVEN`
+            that at its own cost.
         values: Of the hyperparameters.
         multiply_adds: For one image.
         parameters: Without heads.
@@ -24,6 +28,7 @@ class Trial:
         interval: 95% interval of it (Wilson, 1927), from the number of images alone.
         seconds: That it took.
         message: Why it failed.
+        latency_ms: For one image as a TFLite file on one thread of this machine, where it was measured.
     """
 
     number: int
@@ -36,6 +41,7 @@ class Trial:
     interval: tuple[float, float] | None = None
     seconds: float = 0.0
     message: str = ""
+    latency_ms: float | None = None
 
 
 def interval(right: int, images: int) -> tuple[float, float]:
@@ -73,9 +79,16 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the scored trials that none beats in top-1 and multiply-adds, by rising cost."""
+    """Return the scored trials that none beats in top-1 and multiply-adds, by rising cost.
+
+    Costs that differ by less than a hundredth of the largest are equal: so do those that a budget was found for.
+    """
     scored = [trial for trial in trials if trial.top1 is not None]
-    return [scored[place] for place in front([(trial.top1 or 0.0, trial.multiply_adds) for trial in scored])]
+    most = max((trial.multiply_adds for trial in scored), default=1)
+    return [
+        scored[place]
+        for place in front([(trial.top1 or 0.0, round(trial.multiply_adds / most, 2)) for trial in scored])
+    ]
 
 
 def as_csv(trials: Sequence[Trial]) -> str:

@@ -1,7 +1,9 @@
 """Who proposes what a search tries next: keras-tuner's oracles, and evolution over the front; saved without gaps."""
 
 import json
+import math
 import random
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,20 @@ class _GivenFirst(keras_tuner.Oracle):
     """
 
     given: Mapping[str, float] = {}
+    #: When no further trial begins, by the clock of `time.monotonic`; one at least is proposed.
+    deadline: float = math.inf
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id):
+        if self.trials and time.monotonic() > self.deadline:
+            self.max_trials = len(self.trials)
+        return super().create_trial(tuner_id)
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial):
+        # A worker's copy has come through float32.
+        trial.hyperparameters = self.trials[trial.trial_id].hyperparameters
+        super().end_trial(trial)
 
     def populate_space(self, trial_id):
         if not self.trials and self.given:
@@ -133,13 +149,21 @@ def _neighbour(parameter: Parameter, value: float, dice: random.Random) -> float
     return parameter.choices[place + dice.choice(near)] if near else value
 
 
-def oracle(config: SearchConfig, space: Space, costs: Callable[[Mapping[str, float]], float]) -> keras_tuner.Oracle:
+def oracle(
+    config: SearchConfig,
+    space: Space,
+    costs: Callable[[Mapping[str, float]], float],
+    first: Mapping[str, float],
+    deadline: float = math.inf,
+) -> keras_tuner.Oracle:
     """Return the oracle of a search.
 
     Args:
         config: Its name, and how many trials.
         space: What is searched.
         costs: As `EvolutionOracle` takes it.
+        first: The values that are proposed first; Hyperband's are its own.
+        deadline: When no further trial begins, by the clock of `time.monotonic`.
     """
     values = keras_tuner.HyperParameters()
     for parameter in space.parameters:
@@ -158,8 +182,9 @@ def oracle(config: SearchConfig, space: Space, costs: Callable[[Mapping[str, flo
         case "random":
             made = _Random(max_trials=config.trials, **common)
         case "hyperband":
-            made = _Hyperband(max_epochs=config.run.training.epochs, **common)
+            made = _Hyperband(max_epochs=config.run.training.epochs, **common)  # its trials have epochs of its own
             made.max_trials = config.trials
-            return made  # its trials have epochs of its own
-    made.given = space.defaults()
+    made.deadline = deadline
+    if config.oracle != "hyperband":
+        made.given = first
     return made

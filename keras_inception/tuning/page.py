@@ -1,6 +1,6 @@
 """What came out of a search, as pictures and a page: accuracy against cost, widths, importances, progress."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _HONEST = (
     f"same recipe with {len(SEEDS)} seeds: top-1 in %, mean ± standard deviation. The test split had no part in the "
     f"search."
 )
+_TIMED = "Latency is what one image takes as a float32 TFLite file on one thread of the machine that searched."
 _WIDTHS = {
     "conv1x1": "1×1",
     "reduce3x3": "3×3 reduce",
@@ -37,8 +38,9 @@ def write_search(
     title: str,
     lead: str,
     trials: Sequence[Trial],
-    given: Architecture,
-    tuned: Architecture,
+    given: tuple[Architecture, Trial],
+    tuned: tuple[Architecture, Trial],
+    limit_ms: float | None = None,
     finalists: Sequence[Finalist] = (),
 ) -> None:
     """Write front.png, widths.png, importance.png (where trials tell it), progress.png and report.html.
@@ -48,19 +50,20 @@ def write_search(
         title: Of the page.
         lead: What a reader should know first.
         trials: All, of which one at least was scored.
-        given: The architecture that the search began with.
-        tuned: The best one's.
+        given: The architecture that the search began with, and how it did at its own cost.
+        tuned: The best one's, and its trial.
+        limit_ms: The budget, where it is a latency.
         finalists: What was trained from scratch, where anything was.
     """
     pictures = {
-        "front": "Top-1 on validation against multiply-adds, with 95% intervals of the front (from the number of "
-        "images alone) and of the given widths at the budget's cost",
+        "front": "Top-1 on validation against cost, with 95% intervals (from the number of images alone) of the front, "
+        "of the given network and of that scaled alike to the budget",
         "progress": "Top-1 of every trial, and the best so far",
         "widths": "Widths of the best network as a share of the given ones",
     }
-    draw_front(trials, folder / "front.png")
+    draw_front(trials, given[1], folder / "front.png", limit_ms)
     draw_progress(trials, folder / "progress.png")
-    draw_widths(given, tuned, folder / "widths.png")
+    draw_widths(given[0], tuned[0], folder / "widths.png")
     shares = importances(trials)
     if shares:
         draw_importances(shares, folder / "importance.png")
@@ -72,7 +75,12 @@ def write_search(
     scored = ranked(trials)
     failed = [trial for trial in trials if trial.state == "failed"]
     sections = [
-        Section("The best network", tables=[_widths_table(given, tuned)], pictures=shown[2:3]),
+        Section(
+            "The best network",
+            _TIMED,
+            [_compared(given[1], trials, tuned[1]), _widths_table(given[0], tuned[0])],
+            shown[2:3],
+        ),
         Section("The front", "No other trial is as good for less.", [_table(front_of(trials))], shown[:1]),
         Section(
             "Trials", f"The best {min(len(scored), _SHOWN)} of {len(scored)}.", [_table(scored[:_SHOWN])], shown[1:2]
@@ -88,17 +96,39 @@ def write_search(
     write_page(folder / "report.html", title=title, lead=lead, sections=sections)
 
 
-def draw_front(trials: Sequence[Trial], path: Path) -> None:
-    """Draw accuracy against cost, with the front and the given network marked."""
-    figure, scored, front = Figure(figsize=(7, 4.5), layout="constrained"), _scored(trials), front_of(trials)
-    axes = figure.subplots()
-    axes.plot(*_points(scored), ".", color="tab:gray", label="trials")
-    axes.errorbar(*_points(front), yerr=_errors(front), fmt="o-", color="tab:blue", capsize=3, label="front")
-    given = [trial for trial in scored if trial.number == 0]
-    axes.errorbar(*_points(given), yerr=_errors(given), fmt="s", color="tab:orange", capsize=3, label="given widths")
-    axes.set(xlabel="multiply-adds, millions", ylabel="top-1 on validation, %")
-    axes.grid(alpha=0.3)
-    axes.legend()
+def draw_front(trials: Sequence[Trial], given: Trial, path: Path, limit_ms: float | None = None) -> None:
+    """Draw accuracy against multiply-adds with the front and the given network marked; beside it, against latency.
+
+    Args:
+        trials: All.
+        given: The given network at its own cost.
+        path: Of the picture.
+        limit_ms: The budget, where it is a latency; else no latencies are drawn.
+    """
+    drawn: list[tuple[Callable[[Trial], float | None], str]] = [(_multiply_adds, "multiply-adds, millions")]
+    if limit_ms is not None:
+        drawn.append((_latency, "latency as a TFLite file on one thread, ms"))
+    figure = Figure(figsize=(7 * len(drawn), 4.5), layout="constrained")
+    for axes, (cost, label) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        shown = [trial for trial in _scored(trials) if cost(trial) is not None]
+        front = sorted((trial for trial in front_of(trials) if trial in shown), key=lambda trial: cost(trial) or 0)
+        axes.plot(
+            [cost(trial) for trial in shown], [_percent(trial) for trial in shown], ".", color="0.6", label="trials"
+        )
+        first = [trial for trial in shown if trial.number == 0]
+        marked = (
+            (front, "o-", "tab:blue", "front"),
+            (first, "s", "tab:orange", "given widths, scaled alike"),
+            (_scored([given]), "*", "tab:red", "given network"),
+        )
+        for group, style, color, name in marked:
+            costs, values = [cost(trial) for trial in group], [_percent(trial) for trial in group]
+            axes.errorbar(costs, values, yerr=_errors(group), fmt=style, color=color, capsize=3, label=name)
+        if cost is _latency:
+            axes.axvline(limit_ms, color="gray", linestyle="--", label="budget")
+        axes.set(xlabel=label, ylabel="top-1 on validation, %")
+        axes.grid(alpha=0.3)
+        axes.legend()
     save(figure, path)
 
 
@@ -175,8 +205,16 @@ def _scored(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial in trials if trial.top1 is not None]
 
 
-def _points(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
-    return [trial.multiply_adds / 1e6 for trial in trials], [100 * (trial.top1 or 0) for trial in trials]
+def _multiply_adds(trial: Trial) -> float:
+    return trial.multiply_adds / 1e6
+
+
+def _latency(trial: Trial) -> float | None:
+    return trial.latency_ms
+
+
+def _percent(trial: Trial) -> float:
+    return 100 * (trial.top1 or 0)
 
 
 def _errors(trials: Sequence[Trial]) -> np.ndarray:
@@ -197,6 +235,25 @@ def _widths_table(given: Architecture, tuned: Architecture) -> Table:
     return Table(["module", *_WIDTHS.values()], rows, "Widths, and in brackets the given ones")
 
 
+def _compared(given: Trial, trials: Sequence[Trial], best: Trial) -> Table:
+    """Return a table of the given network, the same scaled alike, and the best."""
+    named = [("given network", given), ("the same, scaled alike", trials[0]), ("best of the search", best)]
+    rows: list[list[str | int | float]] = [
+        [name, _with_interval(trial), trial.multiply_adds, trial.parameters, _ms(trial)]
+        for name, trial in named
+        if trial.top1 is not None
+    ]
+    return Table(["network", "top-1 on validation (95%)", "multiply-adds", "parameters", "latency, ms"], rows)
+
+
+def _ms(trial: Trial) -> str:
+    return "" if trial.latency_ms is None else f"{trial.latency_ms:.2f}"
+
+
+def _with_interval(trial: Trial) -> str:
+    return "{:.1%} ({:.1%} to {:.1%})".format(trial.top1 or 0, *(trial.interval or (0, 0)))
+
+
 def _finalists_table(finalists: Sequence[Finalist]) -> Table:
     rows: list[list[str | int | float]] = [
         [one.name, one.multiply_adds, one.parameters, spread(one.validation), spread(one.test)] for one in finalists
@@ -205,16 +262,18 @@ def _finalists_table(finalists: Sequence[Finalist]) -> Table:
 
 
 def _table(trials: Sequence[Trial]) -> Table:
-    columns = ["trial", "top-1 on validation (95%)", "multiply-adds", "parameters"]
+    timed = any(trial.latency_ms is not None for trial in trials)
+    columns = ["trial", "top-1 on validation (95%)", "multiply-adds", "parameters", *(["latency, ms"] if timed else [])]
     columns += [f"stage {name}" for name in trials[0].widths]
     return Table(
         columns,
         [
             [
                 trial.number,
-                "{:.1%} ({:.1%} to {:.1%})".format(trial.top1 or 0, *(trial.interval or (0, 0))),
+                _with_interval(trial),
                 trial.multiply_adds,
                 trial.parameters,
+                *([_ms(trial)] if timed else []),
                 *(f"{share:.2f}x" for share in trial.widths.values()),
             ]
             for trial in trials

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_inception.errors import TrainingError
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
-from keras_inception.tuning.front import Trial
+from keras_inception.tuning.front import GIVEN, Trial
 
-#: What a search says while it runs: a kind, "images", "epoch", "begun", "ended" or "finalist", and what belongs to it.
+#: What a search says while it runs: a kind, "images", "epoch", "begun", "ended" or "doing", and what belongs to it.
 OnEvent = Callable[[str, dict[str, Any]], None]
 
 
@@ -45,11 +46,23 @@ class Scorer:
         Raises:
             TrialFailedError: It could not be scored.
         """
-        return self._ask({"number": trial.number, "values": dict(trial.values)}, "right")
+        return self._ask(_task(trial), "right")
 
     def keep(self, trial: Trial, path: Path) -> None:
         """Write the weights that a network was scored with as a .keras file."""
-        self._ask({"number": trial.number, "values": dict(trial.values), "keep": str(path)}, "kept")
+        self._ask(_task(trial) | {"keep": str(path)}, "kept")
+
+    def prepare(self) -> None:
+        """Train the shared network, or what is left of it, and give the memory back.
+
+        Raises:
+            TrainingError: It could not be trained.
+        """
+        try:
+            self._ask({"prepare": True}, "prepared")
+        except TrialFailedError as error:
+            raise TrainingError(f"the shared network could not be trained: {error}") from None
+        self._end()
 
     def _ask(self, task: Mapping[str, Any], answer: str) -> dict[str, Any]:
         process = self._running()
@@ -86,6 +99,10 @@ class Scorer:
             self._process.kill()
             self._process.communicate()  # closes the pipes and waits
             self._process = None
+
+
+def _task(trial: Trial) -> dict[str, Any]:
+    return {"number": trial.number, "values": None if trial.number == GIVEN else dict(trial.values)}
 
 
 def _explained(status: int, log: Path) -> str:

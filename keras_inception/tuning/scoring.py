@@ -34,13 +34,14 @@ from keras_inception.run_folder import RunFolder
 from keras_inception.training.optimizers import optimizer
 from keras_inception.training.session import resolved
 from keras_inception.training.trainer import train
-from keras_inception.tuning.budget import LARGEST, widened
+from keras_inception.tuning.budget import LARGEST, Fitting, widened
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.supernet import Supernet
 
 Say = Callable[..., None]
-Values = Mapping[str, float]
+#: Of the hyperparameters; none are those of the given network at its own cost.
+Values = Mapping[str, float] | None
 
 # Training images that batch normalisation is recalibrated on, and images in a batch of scoring.
 _CALIBRATED, _BATCH = 512, 64
@@ -68,7 +69,8 @@ class Inherited:
         side = run.data.image_size
         assert side is not None
         shape = (side, side, run.data.channels)
-        self._space, self._fit = config.space(), config.fitting(shape, self._classes)
+        self._given, self._space = config.run.model.table(), config.space()
+        self._fit = Fitting(self._given, folder.budget(config), shape, self._classes)
         largest = widened(self._space.table, lambda row, width: LARGEST)
         self.supernet = Supernet(largest, shape, self._classes, seed=run.training.seed)
         self._train(folder)
@@ -108,7 +110,7 @@ class Inherited:
         return batches.map(lambda pixels, labels, weights: pixels)
 
     def _table(self, values: Values) -> Architecture:
-        return self._space.point(values, self._fit).architecture
+        return self._given if values is None else self._space.point(values, self._fit).architecture
 
     def _drawn(self, dice: random.Random) -> Architecture:
         return self._table({parameter.name: dice.choice(parameter.choices) for parameter in self._space.parameters})
@@ -187,10 +189,13 @@ class FromScratch:
         side = run.data.image_size
         assert side is not None
         assert run.training.learning_rate is not None
-        classes = len(load_dataset(run.data).classes)
-        fit = self._config.fitting((side, side, run.data.channels), classes)
+        path, given = self._folder.architecture(number), self._config.run.model.table()
+        if values is None:
+            write_text(path, given.to_json())
+            return self._config.trained(path, {"name": "given"})
+        shape = (side, side, run.data.channels)
+        fit = Fitting(given, self._folder.budget(self._config), shape, len(load_dataset(run.data).classes))
         point = self._config.space().point(values, fit)
-        path = self._folder.architecture(number)
         write_text(path, point.architecture.to_json())
         changes: dict[str, Any] = {
             "name": f"trial {number}",
@@ -228,7 +233,9 @@ def main(path: str) -> None:
         while True:
             task = json.loads(lines.get())
             begun = time.monotonic()
-            if "keep" in task:
+            if "prepare" in task:
+                say(prepared=True)
+            elif "keep" in task:
                 scorer.keep(task["number"], task["values"], Path(task["keep"]))
                 say(kept=True)
             else:

@@ -3,33 +3,34 @@
 import contextlib
 import dataclasses
 import io
+import json
 import math
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras_tuner
-from keras_tuner import errors as kt_errors
-from keras_tuner.engine import base_tuner, trial as kt
-
-from keras_inception.architecture import Architecture
-from keras_inception.data.sources import load_dataset
-from keras_inception.errors import ArchitectureError, RunError, TrainingError
+from keras_inception.errors import RunError, TrainingError
 from keras_inception.files import folder_written_beside, write_json, write_text
 from keras_inception.run_folder import RunFolder
-from keras_inception.tuning.budget import cost
 from keras_inception.tuning.config import SearchConfig
-from keras_inception.tuning.finalists import Contender, Finalist, train_finalists
+from keras_inception.tuning.finalists import Finalist, train_finalists
 from keras_inception.tuning.folder import SearchFolder
-from keras_inception.tuning.front import Trial, as_csv, best, front_of, interval, ranked
-from keras_inception.tuning.oracles import OBJECTIVE, oracle
+from keras_inception.tuning.front import GIVEN, Trial, as_csv, front_of, ranked
+from keras_inception.tuning.networks import Networks
+from keras_inception.tuning.oracles import oracle
 from keras_inception.tuning.page import write_search
-from keras_inception.tuning.scorer import OnEvent, Scorer, TrialFailedError
+from keras_inception.tuning.scorer import OnEvent, Scorer
+from keras_inception.tuning.tuner import Tuner, role, scored
 
-# Costs that differ by less than a hundredth of the budget are equal to evolution.
-_EQUAL = 2
+OnTrial = Callable[[Trial], None]
+
+# Seconds between two looks at what workers have written down.
+_LOOK_EVERY = 1.0
+# For a latency, that many of the best are timed, beside those of the front.
+_TIMED = 8
 
 
 def tune(
@@ -47,6 +48,9 @@ def tune(
     trial that trains it from scratch. A trial that fails is recorded, and the search goes on. Killed at any moment, it
     goes on with `resume`, and no trial that was scored is scored again.
 
+    Where keras-tuner's environment variables make this process the chief, it trains the shared network, proposes the
+    trials that `work` scores in others, and chooses among them.
+
     Args:
         config: What is searched.
         search_dir: The folder of the search; it is made.
@@ -56,211 +60,238 @@ def tune(
         on_event: Called with what happens.
 
     Returns:
-        `best`, `given` (trial 0: the given widths at the budget's cost), `front` and `trials`, as `Trial` describes
-        them, `finalists`, and the paths `architecture`, of the best network's table, and `report`, of a page.
+        `best`; `uniform`, trial 0: the given widths scaled alike to the budget; `given`, the given network at its own
+        cost, scored alike; `front` and `trials`, as `Trial` describes them; `finalists`; and the paths `architecture`,
+        of the best network's table, and `report`, of a page.
 
     Raises:
-        ConfigError, DataError, ArchitectureError, RunError: As their messages say; before anything is written.
-        TrainingError: Too many trials failed one after the other, or a finalist did.
+        ConfigError, DataError, ArchitectureError, RunError: As their messages say; but for a latency that cannot be
+            met, before anything is written.
+        TrainingError: Too many trials failed one after the other, a finalist did, or no network meets a latency.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    folder, networks = SearchFolder(Path(search_dir)), _Networks(config)
-    folder.begin(config, resume=resume, overwrite=overwrite)
-    with RunFolder(folder.path).claimed():
-        with Scorer(folder, config, on_event) as scorer:
-            _score_trials(folder, config, networks, scorer, deadline, on_event)
-            winner = _keep_best(folder, config, networks, scorer)
-        trials = folder.trials()
-        result: dict[str, Any] = {
-            "best": winner,
-            "given": next((trial for trial in trials if trial.number == 0), None),
-            "front": front_of(trials),
-            "trials": trials,
-            "finalists": [],
-            "architecture": folder.best / "architecture.json",
-            "report": folder.path / "report.html",
-        }
-        _report(folder, config, networks, result)
+    search, serving = _Search(config, SearchFolder(Path(search_dir)), Networks(config), on_event), role() == "chief"
+    if serving and not resume:
+        raise RunError("a search by several processes is started again when one has failed; give --resume")
+    search.folder.begin(config, resume=resume, overwrite=overwrite)
+    with RunFolder(search.folder.path).claimed():
+        search.calibrate()
+        with Scorer(search.folder, config, on_event) as scorer:
+            if serving:
+                scorer.prepare()
+            with search.watched() if serving else contextlib.nullcontext():
+                search.score_trials(scorer, deadline, search.tell)
+            result = search.choose(scorer)
+        search.report(result)
         if config.finalists:
-            result["finalists"] = _finalists(folder, config, networks, trials, on_event)
-            _report(folder, config, networks, result)
+            result["finalists"] = search.train_finalists(result)
+            search.report(result)
     return result
 
 
-class _Networks:
-    """What values stand for in a search, and what it costs."""
+def work(config: SearchConfig, search_dir: str | Path) -> int:
+    """Score trials that the chief of a search proposes, until it has no more; `tools/launch --chief` starts both.
 
-    def __init__(self, config: SearchConfig):
-        self.given = config.run.model.table()
-        side = config.run.data.image_size or self.given.image_size
-        smallest = self.given.smallest_image(auxiliary=config.from_scratch and config.run.model.auxiliary)
-        if side < smallest:
-            raise ArchitectureError(
-                f"an image of {side}×{side} px is too small for {self.given.name!r}; the smallest is {smallest}"
+    Args:
+        config: Of the search, the same as the chief's.
+        search_dir: The same folder.
+
+    Returns:
+        How many trials were scored here.
+
+    Raises:
+        ConfigError, DataError, ArchitectureError, RunError: As their messages say.
+        TrainingError: Too many trials failed one after the other.
+    """
+    search = _Search(config, SearchFolder(Path(search_dir)), Networks(config), lambda kind, values: None)
+    search.folder.await_chief(config)
+    search.networks.fit_to(search.folder.budget(config))
+    ended: list[Trial] = []
+
+    def on_trial(trial: Trial) -> None:
+        if trial.state == "scored":
+            ended.append(trial)
+
+    with Scorer(search.folder, config, search.on_event) as scorer:
+        search.score_trials(scorer, math.inf, on_trial)
+    return len(ended)
+
+
+@dataclass(frozen=True)
+class _Search:
+    config: SearchConfig
+    folder: SearchFolder
+    networks: Networks
+    on_event: OnEvent
+
+    def calibrate(self) -> None:
+        """Find out, once, how many multiply-adds the latency of the budget allows."""
+        if self.networks.budget.quantity != "latency":
+            return
+        if not self.folder.calibration_json.exists():
+            self.on_event("doing", {"what": "timing the given widths, scaled alike, as TFLite files"})
+            write_json(self.folder.calibration_json, self.networks.calibrated())
+        self.networks.fit_to(self.folder.budget(self.config))
+
+    def tell(self, trial: Trial) -> None:
+        """Bring the tables of trials up to date, and tell of one."""
+        trials = self.folder.trials()
+        self.folder.write_tables(trials)
+        self.on_event("begun" if trial.state == "running" else "ended", {"trial": trial, "trials": trials})
+
+    def score_trials(self, scorer: Scorer, deadline: float, on_trial: OnTrial) -> None:
+        """Score what is proposed, or let others score it."""
+        networks = self.networks
+        proposing = oracle(self.config, networks.space, networks.share, networks.uniform(), deadline)
+        with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner prints that it goes on with a search
+            tuner = Tuner(proposing, self.folder, scorer, networks.trial, on_trial)
+        try:
+            tuner.search(verbose=0)
+        except Exception as error:  # a worker hears of the chief's RuntimeError as one of gRPC's
+            if "consecutive failures" not in str(error):
+                raise
+            failed = next(trial for trial in reversed(self.folder.trials()) if trial.state == "failed")
+            raise TrainingError(
+                f"too many trials failed one after the other, the last with: {failed.message}; "
+                f"{str(self.folder.log)!r} has what they printed"
+            ) from None
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Tell of the trials that workers write down."""
+        known, ended = {trial.number: trial for trial in self.folder.trials()}, threading.Event()
+
+        def look() -> None:
+            for trial in self.folder.trials():
+                if known.get(trial.number) != trial:
+                    known[trial.number] = trial
+                    self.tell(trial)
+
+        def watch() -> None:
+            while not ended.wait(_LOOK_EVERY):
+                look()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+        look()
+
+    def choose(self, scorer: Scorer) -> dict[str, Any]:
+        """Return what was found, after the given network is scored too and the best of all are timed."""
+        if not ranked(self.folder.trials()):
+            raise RunError(
+                f"no trial of {str(self.folder.path)!r} was scored; {str(self.folder.log)!r} has what they printed"
             )
-        self._shape = (side, side, config.run.data.channels)
-        self._classes = len(load_dataset(config.run.data).classes)
-        self.space, self.fit = config.space(), config.fitting(self._shape, self._classes)
+        self._score_given(scorer)
+        self._time_best()
+        trials = self.folder.trials()
+        self.folder.write_tables(trials)
+        winner = self._fitting(trials)[0]
+        self._keep(winner, scorer)
+        return {
+            "best": winner,
+            "uniform": next((trial for trial in trials if trial.number == 0), None),
+            "given": self.folder.trial(GIVEN),
+            "front": front_of(trials),
+            "trials": trials,
+            "finalists": [],
+            "architecture": self.folder.best / "architecture.json",
+            "report": self.folder.path / "report.html",
+        }
 
-    def table(self, values: Mapping[str, float]) -> Architecture:
-        return self.space.point(values, self.fit).architecture
-
-    def costs(self, table: Architecture) -> tuple[int, int]:
-        """Return multiply-adds and parameters."""
-        shape, classes = self._shape, self._classes
-        return cost(table, "multiply_adds", shape, classes), cost(table, "parameters", shape, classes)
-
-    def share(self, values: Mapping[str, float]) -> float:
-        """Return what a network costs, as a share of the budget."""
-        return round(self.fit.cost(self.table(values)) / self.fit.limit, _EQUAL)
-
-    def trial(self, number: int, values: Mapping[str, float]) -> Trial:
-        table = self.table(values)
-        return Trial(number, dict(values), *self.costs(table), self.space.shares(table))
-
-    def contender(self, name: str, values: Mapping[str, float] | None) -> Contender:
-        table = self.given if values is None else self.table(values)
-        return Contender(name, table, *self.costs(table))
-
-
-def _score_trials(
-    folder: SearchFolder,
-    config: SearchConfig,
-    networks: _Networks,
-    scorer: Scorer,
-    deadline: float,
-    on_event: OnEvent,
-) -> None:
-    proposing = oracle(config, networks.space, networks.share)
-    with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner prints that it goes on with a search
-        tuner = _Tuner(proposing, folder, scorer, networks, deadline, on_event)
-    try:
-        tuner.search(verbose=0)
-    except RuntimeError as error:
-        if "consecutive failures" not in str(error):
-            raise
-        failed = next(trial for trial in reversed(folder.trials()) if trial.state == "failed")
-        raise TrainingError(
-            f"too many trials failed one after the other, the last with: {failed.message}; {str(folder.log)!r} has "
-            f"what they printed"
-        ) from None
-
-
-class _Tuner(base_tuner.BaseTuner):
-    """keras-tuner's loop over trials: what a trial is, is here."""
-
-    def __init__(
-        self,
-        proposing: keras_tuner.Oracle,
-        folder: SearchFolder,
-        scorer: Scorer,
-        networks: _Networks,
-        deadline: float,
-        on_event: OnEvent,
-    ):
-        self._folder, self._scorer, self._networks, self._on_event = folder, scorer, networks, on_event
-        self._deadline = deadline
-        self._trials = {trial.number: trial for trial in folder.trials()}
-        super().__init__(proposing, directory=str(folder.path), project_name=folder.oracle.name)
-
-    def pre_create_trial(self) -> None:
-        """Let no trial begin when the time is up; one at least has been scored."""
-        if self._trials and time.monotonic() > self._deadline:
-            self.oracle.max_trials = len(self._trials)
-
-    def run_trial(self, trial: kt.Trial, **kwargs: Any) -> dict[str, float]:
-        """Score a trial, unless it was before the search was killed."""
-        number, values = int(trial.trial_id), trial.hyperparameters.values
-        known = self._trials.get(number)
-        if known is None or known.state != "scored":
-            self._note(self._networks.trial(number, values))
-            known = self._scored(self._trials[number])
-            self._note(known)
-        if known.top1 is None:
-            raise kt_errors.FailedTrialError(known.message)
-        return {OBJECTIVE.name: known.top1}
-
-    def _try_run_and_update_trial(self, trial: kt.Trial, *args: Any, **kwargs: Any) -> None:
-        """Run a trial and tell the oracle; one that failed is no traceback on the screen, and a bug is not hidden."""
-        try:
-            self.oracle.update_trial(trial.trial_id, self.run_trial(trial))
-            trial.status = kt.TrialStatus.COMPLETED
-        except kt_errors.FailedTrialError as error:
-            trial.status, trial.message = kt.TrialStatus.FAILED, str(error)
-
-    def _scored(self, trial: Trial) -> Trial:
-        begun = time.monotonic()
-        try:
-            found = self._scorer.score(trial)
-        except TrialFailedError as error:
-            return replace(trial, state="failed", message=str(error), seconds=time.monotonic() - begun)
-        return replace(
-            trial,
-            state="scored",
-            top1=found["right"] / found["of"],
-            interval=interval(found["right"], found["of"]),
-            seconds=found["seconds"],
+    def report(self, result: dict[str, Any]) -> None:
+        """Write the front as a table, the pictures and the page."""
+        write_text(self.folder.front_csv, as_csv(result["front"]))
+        write_search(
+            self.folder.path,
+            title=f"Widths for {self.config.budget}",
+            lead=self._lead(result["trials"]),
+            trials=result["trials"],
+            given=(self.networks.given, result["given"]),
+            tuned=(self.networks.table(result["best"].values), result["best"]),
+            limit_ms=self._limit_ms(),
+            finalists=result["finalists"],
         )
 
-    def _note(self, trial: Trial) -> None:
-        self._trials[trial.number] = trial
-        trials = [self._trials[number] for number in sorted(self._trials)]
-        self._folder.write_trials(trials)
-        self._on_event("begun" if trial.state == "running" else "ended", {"trial": trial, "trials": trials})
+    def train_finalists(self, result: dict[str, Any]) -> list[Finalist]:
+        """Train the best from scratch beside the given network and the uniformly scaled one."""
+        networks, uniform = self.networks, self.networks.uniform()
+        contenders = [networks.contender("given", None), networks.contender("uniform", uniform)]
+        for trial in [trial for trial in self._fitting(result["trials"]) if trial.number][: self.config.finalists]:
+            contenders.append(networks.contender(f"trial {trial.number}", trial.values))
 
+        def on_run(name: str, seed: int) -> None:
+            self.on_event("doing", {"what": f"training {name} from scratch, seed {seed}"})
 
-def _keep_best(folder: SearchFolder, config: SearchConfig, networks: _Networks, scorer: Scorer) -> Trial:
-    """Write the best network, and the weights it was scored with."""
-    winner = best(folder.trials())
-    if winner is None:
-        raise RunError(f"no trial of {str(folder.path)!r} was scored; {str(folder.log)!r} has what they printed")
-    with folder_written_beside(folder.best) as new:
-        write_text(new / "architecture.json", networks.table(winner.values).to_json())
-        run = config.trained(folder.best / "architecture.json", {"name": "tuned"})
-        write_text(new / "config.json", run.to_json())
-        scorer.keep(winner, new / "weights.keras")
-        write_json(new / "trial.json", dataclasses.asdict(winner))
-    return winner
+        found = train_finalists(self.config, self.folder.finalists, contenders, on_run)
+        write_json(self.folder.finalists / "finalists.json", [dataclasses.asdict(finalist) for finalist in found])
+        return found
 
+    def _score_given(self, scorer: Scorer) -> None:
+        known = self.folder.trial(GIVEN)
+        if known is None or known.state != "scored":
+            self.on_event("doing", {"what": "scoring the given network at its own cost"})
+            self.folder.write_trial(scored(self.networks.given_trial(), scorer))
 
-def _finalists(
-    folder: SearchFolder, config: SearchConfig, networks: _Networks, trials: Sequence[Trial], on_event: OnEvent
-) -> list[Finalist]:
-    """Train the best from scratch beside the given network and the uniformly scaled one."""
-    contenders = [networks.contender("given", None), networks.contender("uniform", networks.space.defaults())]
-    for trial in [trial for trial in ranked(trials) if trial.number != 0][: config.finalists]:
-        contenders.append(networks.contender(f"trial {trial.number}", trial.values))
-    found = train_finalists(
-        config, folder.finalists, contenders, lambda name, seed: on_event("finalist", {"name": name, "seed": seed})
-    )
-    write_json(folder.finalists / "finalists.json", [dataclasses.asdict(finalist) for finalist in found])
-    return found
+    def _time_best(self) -> None:
+        """Measure what the best network, the given one and the uniform one take; of a latency, the whole front."""
+        trials = self.folder.trials()
+        wanted = ranked(trials)[:1]
+        if self._limit_ms() is not None:
+            wanted = [*front_of(trials), *ranked(trials)[:_TIMED]]
+        first = [self.folder.trial(GIVEN), self.folder.trial(0), *wanted]
+        timed = list({trial.number: trial for trial in first if trial is not None}.values())
+        if any(trial.latency_ms is None for trial in timed):
+            self.on_event("doing", {"what": f"timing {len(timed)} networks as TFLite files"})
+            for trial in self.networks.timed(timed):
+                self.folder.write_trial(trial)
 
+    def _fitting(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return what was scored and meets the budget, the best first."""
+        limit, found = self._limit_ms(), ranked(trials)
+        if limit is None:
+            return found
+        timed = [trial for trial in found if trial.latency_ms is not None]
+        fitting = [trial for trial in timed if trial.latency_ms is not None and trial.latency_ms <= limit]
+        if not fitting:
+            fastest = min(timed, key=lambda trial: trial.latency_ms or math.inf)
+            raise TrainingError(
+                f"none of the {len(timed)} best networks takes at most {limit:.3g} ms; the fastest, trial "
+                f"{fastest.number}, takes {fastest.latency_ms:.3g} ms: give more --trials with --resume, or begin with "
+                f"a larger --budget"
+            )
+        return fitting
 
-def _report(folder: SearchFolder, config: SearchConfig, networks: _Networks, result: Mapping[str, Any]) -> None:
-    write_text(folder.front_csv, as_csv(result["front"]))
-    write_search(
-        folder.path,
-        title=f"Widths for {config.budget}",
-        lead=_lead(config, result["trials"]),
-        trials=result["trials"],
-        given=networks.given,
-        tuned=networks.table(result["best"].values),
-        finalists=result["finalists"],
-    )
+    def _limit_ms(self) -> float | None:
+        if self.networks.budget.quantity != "latency":
+            return None
+        return float(json.loads(self.folder.calibration_json.read_text("utf-8"))["limit_ms"])
 
+    def _keep(self, winner: Trial, scorer: Scorer) -> None:
+        """Write the best network, and the weights it was scored with."""
+        best = self.folder.best
+        with folder_written_beside(best) as new:
+            write_text(new / "architecture.json", self.networks.table(winner.values).to_json())
+            run = self.config.trained(best / "architecture.json", {"name": "tuned"})
+            write_text(new / "config.json", run.to_json())
+            scorer.keep(winner, new / "weights.keras")
+            write_json(new / "trial.json", dataclasses.asdict(winner))
 
-def _lead(config: SearchConfig, trials: Sequence[Trial]) -> str:
-    """Return what a reader of the page should know first."""
-    table = config.run.model.table()
-    how = (
-        f"trained from scratch for {config.run.training.epochs} epochs"
-        if config.from_scratch
-        else f"scored with weights of one network trained for {config.supernet_epochs} epochs"
-    )
-    return (
-        f"{sum(trial.state == 'scored' for trial in trials)} networks, proposed by {config.oracle} search and {how}, "
-        f"on the data of {config.run.data.source}. Each is {table.name} with other widths, for {config.budget}.\n\n"
-        f"Trial 0 has the given widths, scaled alike to the budget. The best of many is chosen on validation, so that "
-        f"its top-1 there is too good: train it, and measure it on the test split."
-    )
+    def _lead(self, trials: Sequence[Trial]) -> str:
+        """Return what a reader of the page should know first."""
+        config = self.config
+        how = (
+            f"trained from scratch for {config.run.training.epochs} epochs"
+            if config.from_scratch
+            else f"scored with weights of one network trained for {config.supernet_epochs} epochs"
+        )
+        return (
+            f"{sum(trial.state == 'scored' for trial in trials)} networks, proposed by {config.oracle} search and "
+            f"{how}, on the data of {config.run.data.source}. Each is {self.networks.given.name} with other widths, "
+            f"for {config.budget}.\n\nTrial 0 has the given widths, scaled alike to the budget. The best of many is "
+            f"chosen on validation, so that its top-1 there is too good: train it, and measure it on the test split."
+        )

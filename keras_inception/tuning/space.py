@@ -160,6 +160,14 @@ class Space:
         """Return the values that stand for the given architecture."""
         return {parameter.name: parameter.default for parameter in self.parameters}
 
+    def nearest(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return values with those of this space as the nearest choices: some came through float32."""
+        chosen = {
+            parameter.name: min(parameter.choices, key=lambda choice: abs(choice - values[parameter.name]))
+            for parameter in self.parameters
+        }
+        return {**values, **chosen}
+
     def _name_of(self, row: str, width: str) -> str:
         """Return the hyperparameter that a width of a module hangs on."""
         branch, layer = _BRANCHES[width]

@@ -1,7 +1,9 @@
 """One network whose first channels are all smaller ones: it is trained once, and others take their weights from it.
 
-Slimmable networks (arXiv:1812.08928) trained by the sandwich rule and in-place distillation of universally slimmable
-ones (arXiv:1903.05134): every step takes the largest network, the smallest, and some between. Widths are tensors, so
+Slimmable networks (arXiv:1812.08928) trained by the sandwich rule (arXiv:1903.05134): every step takes the largest
+network, the smallest, and some between. All learn the labels. Where the others learnt what the largest answers
+(in-place distillation, arXiv:1903.05134), networks of half the cost were right on 74% of validation images in place of
+80% after as short a training as is wanted here (12 epochs of 3,000 images of Fashion-MNIST). Widths are tensors, so
 that all networks are one graph, and channels that a network lacks are not computed.
 """
 
@@ -71,7 +73,7 @@ class Supernet:
     ) -> None:
         """Train all networks for some steps.
 
-        The largest learns the labels; the others learn what it answers (in-place distillation).
+        All learn the labels, and a weight goes down the sum of the gradients of all that have it.
 
         Args:
             batches: Of images, float32 `(batch, height, width, channels)`, and labels, one-hot `(batch, classes)`.
@@ -91,16 +93,17 @@ class Supernet:
         # The networks are called one by one: all in one graph take seconds to build, at every call of this method.
         @tf.function(autograph=False)
         def apply(gradients: Sequence[Sequence[tf.Tensor]]) -> None:
-            optimizer.apply([tf.add_n(same) / (drawn + 2) for same in zip(*gradients, strict=True)], variables)
+            optimizer.apply([tf.add_n(same) for same in zip(*gradients, strict=True)], variables)
 
         for number in range(steps):
             images, labels = next(batches)
             networks = [self.largest, smallest, *(draw() for _ in range(drawn))]
             smoothed = (1 - label_smoothing) * labels + label_smoothing / self._classes
-            loss, answers, gradients = self._gradients(images, smoothed, self._vector(networks[0]))
-            others = [self._gradients(images, answers, self._vector(table))[2] for table in networks[1:]]
-            apply([gradients, *others])
-            on_step(number, float(loss))
+            losses, gradients = zip(
+                *(self._gradients(images, smoothed, self._vector(table)) for table in networks), strict=True
+            )
+            apply(gradients)
+            on_step(number, float(losses[0]))
 
     def calibrated(self, table: Architecture, batches: Iterable[tf.Tensor]) -> Statistics:
         """Return the statistics of batch normalisation that a network has on images; a mean over batches.
@@ -295,13 +298,13 @@ class Supernet:
         return tf.nn.softmax(self._logits(images, widths, normalize))
 
     def _gradients_of(self, images: tf.Tensor, targets: tf.Tensor, widths: tf.Tensor) -> tuple[Any, ...]:
-        """Return the loss of a network, what it answers, and the gradients of all weights; 0 where it has no part."""
+        """Return the loss of a network and the gradients of all weights; 0 where it has no part."""
         with tf.GradientTape() as tape:
             logits = self._logits(images, widths, self._in_training({}))
             loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
         variables = [variable.value for variable in self.network.trainable_variables]
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return loss, tf.nn.softmax(logits), [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return loss, [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def _cut(kernel: Any, segments: _Segments, width: Any) -> tf.Tensor:

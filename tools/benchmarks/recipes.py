@@ -26,6 +26,7 @@ from keras_inception.config import RunConfig
 from keras_inception.data.dataset import TEST, TRAIN, VALIDATION, ImageDataset
 
 SEEDS = (1, 2, 3)
+CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot")
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What is trained on
@@ -42,8 +43,8 @@ def fashion_subset(files: Path) -> ImageDataset:
     """Return 2,000 images for training and 1,000 for validation from Fashion-MNIST's 60,000, and 2,000 for the test."""
     parts = []
     for kind, counts in (("train", {TRAIN: 200, VALIDATION: 100}), ("t10k", {TEST: 200})):
-        images = _idx(files / f"{kind}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)
-        labels = _idx(files / f"{kind}-labels-idx1-ubyte.gz", header=8)
+        images = idx(files / f"{kind}-images-idx3-ubyte.gz", header=16).reshape(-1, 28, 28)
+        labels = idx(files / f"{kind}-labels-idx1-ubyte.gz", header=8)
         of_class = [np.flatnonzero(labels == label) for label in range(10)]
         first = 0
         for split, count in counts.items():
@@ -54,13 +55,14 @@ def fashion_subset(files: Path) -> ImageDataset:
     return ImageDataset.from_arrays(
         np.concatenate(images),
         np.concatenate(labels),
-        classes=["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot"],
+        classes=CLOTHES,
         name="Fashion-MNIST, a subset",
         splits=[split for part in splits for split in part],
     )
 
 
-def _idx(path: Path, header: int) -> np.ndarray:
+def idx(path: Path, header: int) -> np.ndarray:
+    """Return the bytes of one of Fashion-MNIST's files without its header."""
     if not path.exists():
         sys.exit(f"there is no {path}; install Debian's dataset-fashion-mnist, or name --fashion-mnist FOLDER")
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)
