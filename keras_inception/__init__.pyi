@@ -4,16 +4,19 @@ from .architecture import (
     GOOGLENET_BN as GOOGLENET_BN,
     GOOGLENET_SMALL as GOOGLENET_SMALL,
     LRN as LRN,
+    NIN as NIN,
     Architecture as Architecture,
     AuxiliaryHead as AuxiliaryHead,
     Conv as Conv,
     Inception as Inception,
     MaxPool as MaxPool,
+    MlpConv as MlpConv,
     get_architecture as get_architecture,
 )
 from .blocks import (
     auxiliary_head as auxiliary_head,
     inception_block as inception_block,
+    mlpconv_block as mlpconv_block,
     naive_inception_block as naive_inception_block,
 )
 from .cost import RowCost as RowCost, row_costs as row_costs

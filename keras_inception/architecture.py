@@ -114,7 +114,39 @@ class Inception:
         return size
 
 
-Row = Conv | MaxPool | LRN | Inception
+@dataclass(frozen=True)
+class MlpConv:
+    """One mlpconv layer of *Network in Network* (arXiv:1312.4400): a convolution and two 1×1 convolutions behind it.
+
+    Every pixel of the convolution's output goes through the same small fully connected network. It is what Inception's
+    1×1 convolutions come from (arXiv:1409.4842, section 2).
+
+    Args:
+        name: Name of the layer; the 1×1 are called `..._mlp1` and `..._mlp2`.
+        conv: Output channels of the convolution, ≥ 1.
+        kernel: Side of its square kernel in pixels, odd.
+        mlp1: Output channels of the first 1×1, ≥ 1.
+        mlp2: Output channels of the second 1×1, ≥ 1.
+        stride: Stride of the convolution in pixels.
+    """
+
+    name: str
+    conv: int
+    kernel: int
+    mlp1: int
+    mlp2: int
+    stride: int = 1
+
+    @property
+    def filters(self) -> int:
+        """Number of output channels."""
+        return self.mlp2
+
+    def output_size(self, size: int) -> int:
+        return Conv(self.name, self.conv, self.kernel, self.stride).output_size(size)
+
+
+Row = Conv | MaxPool | LRN | Inception | MlpConv
 
 
 @dataclass(frozen=True)
@@ -188,7 +220,7 @@ class Architecture:
             raise ArchitectureError(f"batch_normalization is {self.batch_normalization!r}; it takes true or false")
         if not 0 <= self.dropout < 1:
             raise ArchitectureError(f"dropout is {self.dropout!r}; it takes a share in [0, 1)")
-        if not any(isinstance(row, Conv | Inception) for row in self.rows):
+        if not any(isinstance(row, Conv | Inception | MlpConv) for row in self.rows):
             raise ArchitectureError(f"architecture {self.name!r} has no convolution; it needs at least one")
 
     @property
@@ -289,12 +321,13 @@ class Architecture:
         return _from_dict(cls, value)
 
 
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception)}
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception, MlpConv)}
 
 #: The fields of each kind of row that count channels or units: what `scaled` multiplies.
 WIDTHS: dict[type, tuple[str, ...]] = {
     Conv: ("filters", "reduce"),
     Inception: ("conv1x1", "reduce3x3", "conv3x3", "reduce5x5", "conv5x5", "pool_projection"),
+    MlpConv: ("conv", "mlp1", "mlp2"),
     AuxiliaryHead: ("filters", "units"),
 }
 _MAY_BE_ZERO = {"reduce", "depth_radius"}
@@ -393,7 +426,24 @@ GOOGLENET_SMALL = dataclasses.replace(
     image_size=32,
 )
 
-ARCHITECTURES = {table.name: table for table in (GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL)}
+#: *Network in Network* for images of 32 px (arXiv:1312.4400, figure 2 and section 4), by the widths of its authors'
+#: published CIFAR-10 model. The last 1×1 convolution of its third layer, to the classes and in front of the average, is
+#: the linear layer behind the average here: the same weights and, but for a ReLU, the same answers.
+NIN = Architecture(
+    name="nin",
+    rows=(
+        MlpConv("conv1", 192, kernel=5, mlp1=160, mlp2=96),  # 32×32×96
+        MaxPool("pool1"),  # 16×16×96
+        MlpConv("conv2", 192, kernel=5, mlp1=192, mlp2=192),  # 16×16×192
+        MaxPool("pool2"),  # 8×8×192
+        Conv("conv3", 192, kernel=3),  # 8×8×192
+        Conv("conv3_mlp1", 192, kernel=1),  # 8×8×192
+    ),
+    dropout=0.5,
+    image_size=32,
+)
+
+ARCHITECTURES = {table.name: table for table in (GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL, NIN)}
 
 
 def get_architecture(name: str) -> Architecture:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import keras
 from keras import layers
 
-from keras_inception.architecture import AuxiliaryHead, Conv, Inception, MaxPool
+from keras_inception.architecture import AuxiliaryHead, Conv, Inception, MaxPool, MlpConv
 from keras_inception.errors import ArchitectureError
 from keras_inception.layers import batch_normalization as batch_normalization_layer, channel_axis
 
@@ -62,6 +62,27 @@ def convolution_row(x: Tensor, row: Conv, *, batch_normalization: bool = False) 
 def max_pool(x: Tensor, row: MaxPool) -> Tensor:
     """Build a max pool with SAME padding: `(batch, ceil(height / stride), ceil(width / stride), channels)`."""
     return layers.MaxPooling2D(row.size, row.stride, padding="same", name=row.name)(x)
+
+
+def mlpconv_block(x: Tensor, row: MlpConv, *, batch_normalization: bool = False) -> Tensor:
+    """Build an mlpconv layer (arXiv:1312.4400, section 3.1): a convolution with two 1×1 convolutions behind it.
+
+    >>> import keras
+    >>> mlpconv_block(keras.Input((32, 32, 3)), MlpConv("conv1", 192, kernel=5, mlp1=160, mlp2=96)).shape
+    (None, 32, 32, 96)
+
+    Args:
+        x: `(batch, height, width, channels)`.
+        row: Its widths, kernel and stride.
+        batch_normalization: Whether batch normalisation stands in place of biases.
+
+    Returns:
+        `(batch, height / stride, width / stride, mlp2)`.
+    """
+    conv = partial(convolution, batch_normalization=batch_normalization)
+    x = conv(x, row.conv, row.kernel, name=row.name, stride=row.stride)
+    x = conv(x, row.mlp1, 1, name=f"{row.name}_mlp1")
+    return conv(x, row.mlp2, 1, name=f"{row.name}_mlp2")
 
 
 def inception_block(x: Tensor, row: Inception, *, batch_normalization: bool = False) -> Tensor:

@@ -89,7 +89,7 @@ class ModelConfig:
     normalization: Normalization | None = None  # None is what the table says
     dropout: Share | None = None  # in front of the classifier; None is what the table says (paper: 0.4)
     auxiliary_dropout: Share | None = None  # in the auxiliary heads; None is what the table says (paper: 0.7)
-    auxiliary: bool = True  # whether the two auxiliary heads are trained with it
+    auxiliary: bool = True  # whether the auxiliary heads, where the table has any, are trained with it
     # A run's folder or a .keras file whose weights the network starts with; layers of another shape there, such as
     # classifiers of other classes, start at random.
     start_from: str | None = None
@@ -100,6 +100,11 @@ class ModelConfig:
         if self.normalization is not None:
             table = table.with_normalization(self.normalization)
         return table.with_dropout(self.dropout, self.auxiliary_dropout)
+
+    @property
+    def heads(self) -> bool:
+        """Whether auxiliary heads are trained."""
+        return self.auxiliary and bool(self.table().auxiliary)
 
 
 @dataclass(frozen=True, config=STRICT)

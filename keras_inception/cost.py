@@ -7,7 +7,7 @@ Table 1 of arXiv:1409.4842. The input channels of a row are those of the row abo
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_inception.architecture import LRN, Architecture, AuxiliaryHead, Conv, Inception, MaxPool, Row
+from keras_inception.architecture import LRN, Architecture, AuxiliaryHead, Conv, Inception, MaxPool, MlpConv, Row
 from keras_inception.errors import ArchitectureError
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -112,6 +112,9 @@ def _row_cost(row: Row, shape: Shape, batch_normalization: bool) -> RowCost:
         case Conv():
             layers = list(_conv_layers(row, shape, height * width, batch_normalization))
             return _sum(row.name, (height, width, row.filters), len(layers), layers)
+        case MlpConv():
+            layers = list(_mlpconv_layers(row, shape[2], height * width, batch_normalization))
+            return _sum(row.name, (height, width, row.filters), len(layers), layers)
         case Inception():
             layers = list(_inception_layers(row, shape[2], height * width, batch_normalization))
             return _sum(f"inception {row.name}", (height, width, row.filters), 2, layers)
@@ -125,6 +128,12 @@ def _conv_layers(row: Conv, shape: Shape, positions: int, normalized: bool) -> I
         yield _Layer(1, inputs, row.reduce, shape[0] * shape[1], normalized)
         inputs = row.reduce
     yield _Layer(row.kernel, inputs, row.filters, positions, normalized)
+
+
+def _mlpconv_layers(row: MlpConv, inputs: int, positions: int, normalized: bool) -> Iterator[_Layer]:
+    yield _Layer(row.kernel, inputs, row.conv, positions, normalized)
+    yield _Layer(1, row.conv, row.mlp1, positions, normalized)
+    yield _Layer(1, row.mlp1, row.mlp2, positions, normalized)
 
 
 def _inception_layers(row: Inception, inputs: int, positions: int, normalized: bool) -> Iterator[_Layer]:

@@ -17,6 +17,7 @@ from keras_inception.architecture import (
     Conv,
     Inception,
     MaxPool,
+    MlpConv,
     Normalization,
     Row,
     get_architecture,
@@ -244,6 +245,8 @@ def _build_row(x: Any, row: Row, batch_normalization: bool) -> Any:
             return LocalResponseNormalization(**values, name=row.name)(x)
         case Inception():
             return blocks.inception_block(x, row, batch_normalization=batch_normalization)
+        case MlpConv():
+            return blocks.mlpconv_block(x, row, batch_normalization=batch_normalization)
 
 
 def _first_line(error: BaseException) -> str:

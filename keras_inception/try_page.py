@@ -134,7 +134,7 @@ def build_page(candidates: Sequence[Candidate], shown: Sequence[tuple[str, str]]
         RunError: Gradio is not installed.
     """
     gr = _gradio()
-    looking = next((candidate for candidate in candidates if candidate.network is not None), None)
+    looking = next((candidate for candidate in candidates if candidate.rows), None)
     with gr.Blocks(title="keras_inception: try", analytics_enabled=False) as page:
         gr.Markdown("# What do they say?" if len(candidates) > 1 else f"# What does {candidates[0].name} say?")
         with gr.Row():

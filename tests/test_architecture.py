@@ -314,10 +314,11 @@ def test_a_head_whose_output_would_hide_another_is_refused(name):
 
 
 def test_tables_are_found_by_their_names():
-    assert {name: ki.get_architecture(name) for name in ("googlenet", "googlenet-bn", "googlenet-small")} == {
+    assert {name: ki.get_architecture(name) for name in ("googlenet", "googlenet-bn", "googlenet-small", "nin")} == {
         "googlenet": ki.GOOGLENET,
         "googlenet-bn": ki.GOOGLENET_BN,
         "googlenet-small": ki.GOOGLENET_SMALL,
+        "nin": ki.NIN,
     }
 
 
@@ -327,7 +328,7 @@ def test_an_unknown_table_lists_the_nearest():
 
 
 def test_a_name_near_nothing_lists_all():
-    with pytest.raises(ArchitectureError, match="known: googlenet, googlenet-bn, googlenet-small"):
+    with pytest.raises(ArchitectureError, match="known: googlenet, googlenet-bn, googlenet-small, nin"):
         ki.get_architecture("xyz")
 
 

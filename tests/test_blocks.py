@@ -116,6 +116,17 @@ def test_convolution_row_reduces_first(normalized):
     check(model, x, conv_relu(model, conv_relu(model, x, "conv2_reduce"), "conv2"))
 
 
+@PLAIN_AND_NORMALISED
+@pytest.mark.parametrize("stride", [1, 2])
+def test_mlpconv_sends_every_pixel_through_the_same_two_layers(normalized, stride):
+    row = ki.MlpConv("conv1", 9, kernel=3, mlp1=8, mlp2=7, stride=stride)
+    model = built(lambda x: ki.mlpconv_block(x, row, batch_normalization=normalized), (6, 5, 3))
+    x = expected = image(6, 5, 3)
+    for name, step in (("conv1", stride), ("conv1_mlp1", 1), ("conv1_mlp2", 1)):
+        expected = conv_relu(model, expected, name, step)
+    check(model, x, expected)
+
+
 @pytest.mark.parametrize("size", [14, 28, 112])
 def test_max_pool_is_caffes_ceil_mode_pool_on_even_maps(size):
     # Caffe's windows start at 0 without padding, and the last one hangs over the border.

@@ -44,7 +44,7 @@ VALUES = {
     "data.validation_fraction": SHARES,
     "data.test_fraction": SHARES,
     "data.split_seed": st.integers(0, 2**32 - 1),
-    "model.architecture": st.sampled_from(["googlenet", "googlenet-bn", "googlenet-small"]),
+    "model.architecture": st.sampled_from(["googlenet", "googlenet-bn", "googlenet-small", "nin"]),
     "model.width": POSITIVE,
     "model.normalization": st.sampled_from([None, "none", "lrn", "batch"]),
     "model.dropout": st.none() | SHARES,

@@ -242,3 +242,17 @@ def test_any_table_costs_what_its_model_costs(drawn):
         layer = row.name if "inception" not in row.name else row.name.replace(" ", "_")
         suffix = "_relu" if f"{layer}_relu" in {layer.name for layer in model.layers} else ""
         assert model.get_layer(f"{layer}{suffix}").output.shape[1:] == row.output
+
+
+def test_network_in_network_has_966_986_parameters_and_9_layers():
+    """Counted by hand from the layers of its authors' model for CIFAR-10: kernel, inputs, outputs, side of the map."""
+    layers = [
+        *((5, 3, 192, 32), (1, 192, 160, 32), (1, 160, 96, 32)),
+        *((5, 96, 192, 16), (1, 192, 192, 16), (1, 192, 192, 16)),
+        *((3, 192, 192, 8), (1, 192, 192, 8), (1, 192, 10, 1)),
+    ]
+    rows = ki.row_costs(ki.NIN, classes=10)
+    assert sum(row.parameters for row in rows) == sum(k * k * i * o + o for k, i, o, _ in layers) == 966_986
+    assert sum(row.multiply_adds for row in rows) == sum(k * k * i * o * side**2 for k, i, o, side in layers)
+    assert sum(row.depth for row in rows) == 9
+    assert ki.GoogLeNet(architecture="nin", classes=10).count_params() == 966_986

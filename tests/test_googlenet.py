@@ -557,3 +557,13 @@ def test_two_models_live_side_by_side():
     assert layer_names(first) == layer_names(second)
     second.get_layer("conv1").kernel.assign(np.zeros((7, 7, 3, 4)))
     assert np.any(np.asarray(first.get_layer("conv1").kernel))
+
+
+def test_network_in_network_is_built_without_heads_and_refuses_them():
+    model = ki.GoogLeNet(architecture="nin", classes=10)
+    assert model.output_shape == (None, 10)
+    assert [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)] == [
+        *("conv1", "conv1_mlp1", "conv1_mlp2", "conv2", "conv2_mlp1", "conv2_mlp2", "conv3", "conv3_mlp1"),
+    ]
+    with pytest.raises(ArchitectureError, match="'nin' has no auxiliary heads"):
+        ki.GoogLeNet(architecture="nin", classes=10, auxiliary=True)

@@ -156,6 +156,14 @@ def test_a_run_without_heads_logs_the_main_output_alone(stripes, tiny, tmp_path)
     }
 
 
+def test_a_table_without_heads_trains_as_it_is(stripes, tmp_path):
+    words = ["--architecture", "nin", "--width", "0.05", "--image-size", "8", "--epochs", "1", "--batch-size", "8"]
+    assert main(["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *words]) == 0
+    (row,) = RunFolder(tmp_path / "r").metrics()
+    assert "val_main_top1" in row
+    assert not any("aux" in name for name in row)
+
+
 def test_images_that_cannot_be_decoded_are_left_out_and_named(stripes, tiny, tmp_path, capsys):
     images = tmp_path / "images"
     shutil.copytree(stripes, images)

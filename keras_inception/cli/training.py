@@ -26,7 +26,7 @@ def train(
     freeze_until: Annotated[str | None, flag("ROW", "nothing is frozen")] = None,
     epochs: Annotated[int | None, flag("INT", "30")] = None,
     batch_size: Annotated[int | None, flag("INT", "32")] = None,
-    image_size: Annotated[int | None, flag("INT", "the architecture's: 224, or 32 for googlenet-small")] = None,
+    image_size: Annotated[int | None, flag("INT", "the architecture's: 224, or 32 for googlenet-small and nin")] = None,
     architecture: Annotated[str | None, flag("NAME", "googlenet-bn, or googlenet in the recipe paper")] = None,
     width: Annotated[float | None, flag("FLOAT", "1")] = None,
     learning_rate: Annotated[float | None, flag("FLOAT", "the recipe's, scaled linearly with the batch")] = None,
@@ -64,7 +64,7 @@ def train(
         epochs: Passes over the training images.
         batch_size: Images per step over all devices and workers.
         image_size: Side of the square input in px.
-        architecture: googlenet, googlenet-bn, googlenet-small, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
         width: Factor on every width.
         learning_rate: Peak rate, as it is used.
         class_weights: balanced gives rare classes as much weight as common ones.

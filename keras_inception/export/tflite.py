@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from keras_inception.architecture import LRN, Architecture, Conv, Inception, MaxPool
+from keras_inception.architecture import LRN, Architecture, Conv, Inception, MaxPool, MlpConv
 from keras_inception.card import Card, put_into_zip
 from keras_inception.errors import ExportError
 from keras_inception.predictor import PROBABILITIES
@@ -119,6 +119,8 @@ def expected_operations(table: Architecture) -> Counter[str]:
         match row:
             case Conv():
                 expected["CONV_2D"] += 1 + (row.reduce > 0)
+            case MlpConv():
+                expected["CONV_2D"] += 3
             case MaxPool():
                 expected["MAX_POOL_2D"] += 1
             case LRN():

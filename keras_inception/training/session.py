@@ -219,9 +219,9 @@ def build(config: RunConfig, classes: int, policy: str = "float32") -> keras.Mod
             architecture=config.model.table(),
             input_shape=(config.data.image_size, config.data.image_size, config.data.channels),
             classes=classes,
-            auxiliary=config.model.auxiliary,
+            auxiliary=config.model.heads,
         )
-        return model if config.model.auxiliary else keras.Model(model.input, {MAIN: model.output}, name=model.name)
+        return model if config.model.heads else keras.Model(model.input, {MAIN: model.output}, name=model.name)
 
 
 def _check_batch(batch_size: int, images: int) -> None:
