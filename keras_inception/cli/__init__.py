@@ -6,8 +6,7 @@ import sys
 
 import tyro
 
-from keras_inception.cli import history
-from keras_inception.cli.analyze import table
+from keras_inception.cli import analyze, analyze_network, history
 from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import compare, evaluate, export, predict, try_
 from keras_inception.cli.training import train
@@ -39,7 +38,15 @@ app.command(
 )
 
 _analyze = tyro.extras.SubcommandApp()
-_analyze.command(table)
+_analyze.command(analyze.table)
+_analyze.command(analyze.reduction)
+_analyze.command(analyze.compare)
+_analyze.command(analyze.sparsity)
+_analyze.command(analyze.output_size)
+_analyze.command(analyze_network.receptive_field)
+_analyze.command(analyze_network.activations)
+_analyze.command(analyze_network.gradients)
+_analyze.command(analyze_network.other_sizes)
 app.command(
     _analyze,
     name="analyze",
