@@ -1,7 +1,7 @@
 """What Keras does on two replicas, and what this project does: run as a program, it prints both as JSON.
 
-A process of its own, since logical devices must be asked for before TensorFlow runs. The network is a convolution and
-a classifier on 4×4 px, so that every figure can be followed.
+A process of its own, since logical devices must be asked for before TensorFlow runs, and oneDNN before it is imported.
+The network is a convolution and a classifier on 4×4 px, so that every figure can be followed.
 """
 
 import json
@@ -156,6 +156,13 @@ def results() -> dict:
                 for value in two.experimental_local_results(normalized.get_layer("conv1_bn").moving_mean.value)
             ],
             "ours on one": ours(ONE, IMAGES, 8, normalize=True).get_layer("conv1_bn").moving_mean.numpy().tolist(),
+        },
+        "no images": {
+            "a convolution's shape": tf.nn.conv2d(
+                tf.zeros((0, 4, 4, 3)), tf.ones((3, 3, 3, 5)), 1, "SAME"
+            ).shape.as_list(),
+            "ours on one": weights(ours(ONE, IMAGES[:17], 8, normalize=True)),
+            "ours on two": weights(ours(two, IMAGES[:17], 8, normalize=True)),
         },
     }
 

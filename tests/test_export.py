@@ -1,6 +1,7 @@
 """The exports answer like the trained model, without Keras, without TensorFlow, without the auxiliary heads."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -140,6 +141,20 @@ def test_images_of_any_size_and_number_are_classified(exported, signatures, batc
     if inputs:
         expected = signatures["serving_default"](image=tf.constant(np.stack(inputs)))["probabilities"]
         np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+
+
+def test_no_images_get_no_answers_also_by_onednn(exported):
+    code = (
+        "import sys, tensorflow as tf\n"
+        "signatures = tf.saved_model.load(sys.argv[1]).signatures\n"
+        "assert signatures['classify_images'](images=tf.zeros((0, 9, 9, 3), tf.uint8))['labels'].shape == (0, 2)\n"
+        "assert signatures['classify_bytes'](image_bytes=tf.zeros((0,), tf.string))['decoded'].shape == (0,)\n"
+    )
+    words = [sys.executable, "-c", code, str(exported / "export" / "saved_model" / "1")]
+    done = subprocess.run(
+        words, env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_saved_model_runs_where_importing_keras_fails(exported, images, expected, tmp_path):

@@ -21,7 +21,8 @@ PROGRAM = Path(__file__).with_name("replica_faults.py")
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     path = tmp_path_factory.mktemp("faults") / "results.json"
-    done = subprocess.run([sys.executable, PROGRAM, path], capture_output=True, text=True, env=os.environ, check=False)
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    done = subprocess.run([sys.executable, PROGRAM, path], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(path.read_text())
 
@@ -100,6 +101,15 @@ def test_batch_normalisation_has_the_same_statistics_everywhere(results):
     part = results["batch normalisation"]
     assert part["ours"][0] == part["ours"][1]
     assert difference(part["ours"][0], part["ours on one"]) < 1e-6
+
+
+def test_onednn_gives_a_convolution_of_no_images_the_channels_of_its_input(results):
+    assert results["no images"]["a convolution's shape"] == [0, 4, 4, 3]  # of 5 filters
+
+
+def test_a_replica_without_images_changes_nothing(results):
+    part = results["no images"]
+    assert difference(part["ours on one"], part["ours on two"]) < 1e-6
 
 
 def test_another_keras_is_mentioned_where_it_matters(monkeypatch, caplog):

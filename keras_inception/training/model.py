@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.config import TrainingConfig
 from keras_inception.googlenet import MAIN
-from keras_inception.training.replicas import SeveralReplicas, summed, synchronize
+from keras_inception.training.replicas import SeveralReplicas, given, never_empty, summed, synchronize
 
 #: Before the name of a row in the logs: the norm of its gradient, a mean over the epoch.
 GRADIENT_NORM = "gradient_norm_"
@@ -59,9 +59,9 @@ class TrainingModel(SeveralReplicas, keras.Model):
 
     def test_step(self, data):
         """Measure a batch, of which images with weight 0 do not count."""
-        images, labels, weights = data
-        predictions = self(images, training=False)
-        self._count(labels, predictions, weights, self._cross_entropies(labels, predictions))
+        with never_empty(data) as (images, labels, weights):
+            predictions = self(images, training=False)
+            self._count(labels, predictions, weights, self._cross_entropies(labels, predictions))
         return self.get_metrics_result()
 
     def evaluate(self, *args, **kwargs):
@@ -100,8 +100,8 @@ class TrainingModel(SeveralReplicas, keras.Model):
         variables = self.trainable_variables
         gradients: list[tf.Tensor | None] = [None] * len(variables)
         for part in _parts(data, self._training.accumulation):
-            with tf.GradientTape() as tape:
-                loss = self.optimizer.scale_loss(self._training_loss(part, total))
+            with never_empty(part) as images, tf.GradientTape() as tape:
+                loss = self.optimizer.scale_loss(self._training_loss(images, total))
             gradients = [_sum(old, new) for old, new in zip(gradients, tape.gradient(loss, variables), strict=True)]
         return summed(gradients)
 
@@ -110,7 +110,7 @@ class TrainingModel(SeveralReplicas, keras.Model):
         images, labels, weights = data
         predictions = self(images, training=True)
         losses = self._cross_entropies(_smoothed(labels, self._training.label_smoothing), predictions)
-        self._count(labels, predictions, tf.ones_like(weights), losses)
+        self._count(labels, predictions, given(tf.ones_like(weights)), losses)
         factors = self.head_weights()
         kind = losses[MAIN].dtype
         sums = [tf.cast(factors[name], kind) * tf.reduce_sum(tf.cast(weights, kind) * losses[name]) for name in losses]

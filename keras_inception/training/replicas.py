@@ -8,6 +8,7 @@ Keras 3.15 (Keras 3.16's sources say the same) on TensorFlow, with a strategy of
 - divides `gradient_accumulation_steps` inside a graph that cannot be divided, and raises;
 - learns shapes by adding up the replicas' first batches, which must then be of one size;
 - takes minutes to trace a synchronised batch normalisation in every layer;
+- lets a replica without images run on none, where oneDNN gives wrong shapes or ends the process;
 - cannot reduce scalar logs over several workers, nor look at a first batch there (keras-team/keras#20329, #20585).
 
 All of it follows from gradients that are summed too late and batches that are looked at too early. So here a train step
@@ -16,9 +17,11 @@ batch divided by its size; and nothing is learnt from a first batch, since all i
 The tests of this module show each fault upstream, and fail once it is mended there and this is no longer needed.
 """
 
+import contextlib
+import contextvars
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -29,6 +32,9 @@ _LOG = logging.getLogger(__name__)
 
 # What this module was tried with; it stands on methods of Keras's that are not public.
 _KERAS = "3.15."
+
+# Whether the images that a replica is at were given to it; each replica is traced by a thread of its own.
+_given: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("given", default=None)
 
 
 class SummedGradients(keras.optimizers.Optimizer):
@@ -81,6 +87,35 @@ def summed(values: Any) -> Any:
 
     sums = iter(context.merge_call(on_all, args=there))
     return tf.nest.pack_sequence_as(values, [None if value is None else next(sums) for value in flat])
+
+
+@contextlib.contextmanager
+def never_empty(data: Any) -> Iterator[Any]:
+    """Let a replica that got no images of a ragged last batch run on a blank one of weight 0.
+
+    TensorFlow's oneDNN kernels (TensorFlow 2.21) cannot do with none: a convolution then has the channels of its input,
+    and the gradient of a max pool ends the process. Within the context batch normalisation passes over the blank image,
+    and `given` tells it from the others.
+
+    Args:
+        data: Tensors of any nesting, `(images, …)` each, as many images in all.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        yield data
+        return
+    there = tf.shape(tf.nest.flatten(data)[0])[0] > 0
+    blank = tf.cast(~there, tf.int32)
+    token = _given.set(there)
+    try:
+        yield tf.nest.map_structure(lambda part: tf.pad(part, [[0, blank], *[[0, 0]] * (part.shape.rank - 1)]), data)
+    finally:
+        _given.reset(token)
+
+
+def given(values: tf.Tensor) -> tf.Tensor:
+    """Return zeros in the place of values that come from a blank image."""
+    there = _given.get()
+    return values if there is None else tf.where(there, values, tf.zeros_like(values))
 
 
 def synchronize(model: keras.Model) -> None:
@@ -168,9 +203,9 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: An
     axes = layer._reduction_axes
     x = tf.cast(inputs, tf.float32) if inputs.dtype in (tf.float16, tf.bfloat16) else inputs
     shape = [size if axis not in axes else 1 for axis, size in enumerate(x.shape)]
-    count = summed(tf.cast(tf.size(x) // x.shape[layer.axis], x.dtype))
-    mean = _differentiable_sum(tf.reduce_sum(x, axes)) / count
-    squares = tf.reduce_sum(tf.square(x - tf.reshape(mean, shape)), axes)
+    count = summed(given(tf.cast(tf.size(x) // x.shape[layer.axis], x.dtype)))
+    mean = _differentiable_sum(given(tf.reduce_sum(x, axes))) / count
+    squares = given(tf.reduce_sum(tf.square(x - tf.reshape(mean, shape)), axes))
     variance = _differentiable_sum(squares) / count
     return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
 
