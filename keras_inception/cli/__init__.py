@@ -45,6 +45,7 @@ _analyze.command(analyze.sparsity)
 _analyze.command(analyze.output_size)
 _analyze.command(analyze_network.receptive_field)
 _analyze.command(analyze_network.activations)
+_analyze.command(analyze_network.correlation)
 _analyze.command(analyze_network.gradients)
 _analyze.command(analyze_network.other_sizes)
 app.command(

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from keras_inception.budget import Budget
 from keras_inception.errors import RunError
 from keras_inception.files import write_json, write_text
-from keras_inception.tuning.budget import Budget
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.front import GIVEN, Trial, as_csv
 
