@@ -16,7 +16,6 @@ from keras_inception.analysis.correlation import (
     CoMoments,
     RowCorrelation,
     agreement,
-    by_distance,
     clusters,
     correlations,
     participation_ratio,
@@ -141,7 +140,7 @@ def test_a_map_has_no_steps_beyond_its_border(model, images):
     assert np.isfinite(last.others[1:4, 1:4]).all()
     assert np.isnan(last.others[0]).all()
     assert np.isnan(last.own[:, 4]).all()
-    assert np.isfinite(by_distance(last.others)).tolist() == [True, True, False]
+    assert np.isfinite(last.others_by_distance).tolist() == [True, True, False]
 
 
 def test_a_large_row_is_sampled_for_steps_alone():
@@ -322,7 +321,7 @@ def test_the_last_module_is_drawn_by_default(run, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     assert main(["analyze", "correlation", str(run), "--images", "4"]) == 0
     assert "channels of 5b" in (tmp_path / "correlation" / "correlation.html").read_text()
-    assert "at most 4 of the train images" in (tmp_path / "correlation" / "correlation.html").read_text()
+    assert "at most 4 of the training images" in (tmp_path / "correlation" / "correlation.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from keras_inception.analysis.branches import BRANCHES, modules
 from keras_inception.analysis.correlation import Directions
-from keras_inception.analysis.proposal import LARGEST, WIDTHS_OF_BRANCH, proposal, wanted
+from keras_inception.analysis.proposal import LARGEST, WIDTHS_OF_BRANCH, WidthChange, changes, proposal, wanted
 from keras_inception.architecture import GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL, Inception
 from keras_inception.cost import row_costs
 
@@ -91,3 +91,9 @@ def test_a_branch_that_is_silent_as_a_whole_keeps_one_channel():
 )
 def test_channels_are_wanted_for_what_they_span_beside_as_many_others(directions, channels):
     assert wanted(directions) == channels
+
+
+def test_changes_are_told_of_every_branch():
+    found = changes(GOOGLENET, GOOGLENET.scaled(0.5))
+    assert len(found) == 36
+    assert found[:2] == [WidthChange("3a", "1×1", None, (64, 32)), WidthChange("3a", "3×3", (96, 48), (128, 64))]

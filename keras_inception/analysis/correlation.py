@@ -170,6 +170,16 @@ class RowCorrelation:
         """Which channels never vary, bool `(channels,)`."""
         return np.isnan(np.diag(self.matrix))
 
+    @property
+    def own_by_distance(self) -> list[float]:
+        """Root mean square of `own` at 0 steps, and around at 1 and at 2; nan where there are none."""
+        return _by_distance(self.own)
+
+    @property
+    def others_by_distance(self) -> list[float]:
+        """The same of `others`."""
+        return _by_distance(self.others)
+
     @cached_property
     def clusters(self) -> Clusters:
         """The clusters of the channels."""
@@ -344,17 +354,6 @@ def participation_ratio(squares: np.ndarray) -> float:
     return float(len(squares) ** 2 / squares.sum()) if len(squares) else 0.0
 
 
-def by_distance(values: np.ndarray) -> list[float]:
-    """Return the root mean square of a map of steps at 0 steps, and around at 1 and at 2; nan where there are none.
-
-    Args:
-        values: As `RowCorrelation.others`, `(5, 5)`.
-    """
-    away = np.abs(np.arange(-REACH, REACH + 1))
-    rings = np.maximum(away[:, None], away)
-    return [float(np.sqrt(_mean(np.square(values[rings == steps])))) for steps in range(REACH + 1)]
-
-
 class _RowMoments:
     """The co-moments of the channels of a row, at the same position and some steps apart."""
 
@@ -414,6 +413,13 @@ def _branches(model: keras.Model, row: Row) -> tuple[str, ...]:
         branch: model.get_layer(branch_layer(row, branch)).output.shape[-1] for branch in BRANCHES
     }
     return tuple(branch for branch, width in widths.items() for _ in range(width))
+
+
+def _by_distance(values: np.ndarray) -> list[float]:
+    """Return the root mean square of a map of steps over every ring around its middle."""
+    away = np.abs(np.arange(-REACH, REACH + 1))
+    rings = np.maximum(away[:, None], away)
+    return [float(np.sqrt(_mean(np.square(values[rings == steps])))) for steps in range(REACH + 1)]
 
 
 def _expected_ratio(channels: int, mean_square: float) -> float:

@@ -8,7 +8,7 @@ channels stays, and one factor on all modules brings the network to the given on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_inception.analysis.branches import BRANCHES, modules
@@ -30,6 +30,23 @@ WIDTHS_OF_BRANCH = dict(
     )
 )
 _SMALLEST = 1e-3  # multiple of a branch that is silent as a whole
+
+
+@dataclass(frozen=True)
+class WidthChange:
+    """The widths of a branch, given and proposed.
+
+    Args:
+        row: Name of the module.
+        branch: "1×1", "3×3", "5×5" or "pool".
+        reduction: Of the 1×1 in front of it; None where the branch has none.
+        channels: Of its output.
+    """
+
+    row: str
+    branch: str
+    reduction: tuple[int, int] | None
+    channels: tuple[int, int]
 
 
 def wanted(found: Directions) -> float:
@@ -68,6 +85,16 @@ def proposal(
     fit = Fitting(table, Budget("multiply_adds", 1.0, relative=True), input_shape, classes, LARGEST, held)
     found = fit(table, lambda row, width: multiples.get((row, width), 1.0))
     return replace(found, name=f"{table.name}-correlation") if found != table else found
+
+
+def changes(given: Architecture, proposed: Architecture) -> list[WidthChange]:
+    """Return what a proposal changes, a value for every branch of every module."""
+    found = []
+    for old, new in zip(modules(given), modules(proposed), strict=True):
+        for branch, names in WIDTHS_OF_BRANCH.items():
+            *reduction, channels = ((getattr(old, name), getattr(new, name)) for name in names)
+            found.append(WidthChange(old.name, branch, reduction[0] if reduction else None, channels))
+    return found
 
 
 def run_proposal(run: str | Path, found: Sequence[RowCorrelation]) -> Architecture:

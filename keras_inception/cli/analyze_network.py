@@ -156,7 +156,7 @@ def correlation(
     config, table = folder.config(), folder.architecture()
     load_tensorflow()
     from keras_inception.analysis.correlation import run_correlations
-    from keras_inception.analysis.proposal import run_multiply_adds, run_proposal
+    from keras_inception.analysis.proposal import changes, run_multiply_adds, run_proposal
     from keras_inception.data.decode import printable
     from keras_inception.report.correlation import correlation_tables, write_correlation
 
@@ -164,20 +164,21 @@ def correlation(
     with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         found = run_correlations(run, split=split, row=row, limit=images, on_images=on_images, on_progress=on_progress)
     proposed = run_proposal(run, found)
-    for shown in correlation_tables(found, table, proposed):
+    widths = changes(table, proposed)
+    for shown in correlation_tables(found, widths):
         _print_table(screen, shown)
     before, after = (run_multiply_adds(run, one) for one in (table, proposed))
     say(screen, "by chance: what 95% of random dealings of the branches stay below; of as many: whatever their branch")
-    what = f"the {split} images" if images is None else f"at most {images} of the {split} images"
+    what = {"train": "the training images", "validation": "the validation images"}[split]
     page = write_correlation(
         output,
         config.name,
         found,
-        table,
+        widths,
         proposed,
         row=row or [one.row for one in found if one.branches][-1],
         multiply_adds=(before, after),
-        measured_on=what,
+        measured_on=what if images is None else f"at most {images} of {what}",
     )
     say(screen, f"the page, with its pictures and values, is {printable(str(page))}")
     proposal = printable(str(output / "architecture.json"))

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_inception.architecture import Architecture, Inception
+from keras_inception.architecture import Architecture
 from keras_inception.files import write_json, write_text
 from keras_inception.report.correlation_pictures import draw_correlation, draw_steps
 from keras_inception.report.page import Picture, Section, Table, write_page
 
 if TYPE_CHECKING:
     from keras_inception.analysis.correlation import RowCorrelation
+    from keras_inception.analysis.proposal import WidthChange
 
 _CLUSTERS = (
     "Channels are clustered by Ward's method on √(2 − 2r), in as many clusters, from 2 to 64, as have the largest mean "
@@ -36,23 +37,22 @@ _PROPOSAL = (
 
 
 def correlation_tables(
-    found: "Sequence[RowCorrelation]", given: Architecture, proposed: Architecture
+    found: "Sequence[RowCorrelation]", changes: "Sequence[WidthChange]"
 ) -> tuple[Table, Table, Table]:
     """Return tables of clusters and branches, of steps, and of what branches span with the widths proposed from it.
 
     Args:
         found: Every row that was measured.
-        given: The network.
-        proposed: The same with the proposed widths.
+        changes: The widths of every branch, given and proposed.
     """
-    return _cluster_table(found), _step_table(found), _branch_table(found, given, proposed)
+    return _cluster_table(found), _step_table(found), _branch_table(found, changes)
 
 
 def write_correlation(
     folder: Path,
     name: str,
     found: "Sequence[RowCorrelation]",
-    given: Architecture,
+    changes: "Sequence[WidthChange]",
     proposed: Architecture,
     *,
     row: str,
@@ -65,8 +65,8 @@ def write_correlation(
         folder: Where: correlation.html, correlation.json, correlation.png, steps.png, architecture.json.
         name: Of the network.
         found: Every row that was measured.
-        given: The network.
-        proposed: The same with the proposed widths.
+        changes: As for `correlation_tables`.
+        proposed: The network with the proposed widths.
         row: The row whose matrix is drawn.
         multiply_adds: Of the given network, and of the proposed.
         measured_on: Which images `found` is of.
@@ -77,7 +77,7 @@ def write_correlation(
     (shown,) = (one for one in found if one.row == row)
     draw_correlation(shown, folder / "correlation.png", title=f"{name}, {row}: correlation of its channels")
     draw_steps(found, folder / "steps.png", title=f"{name}: correlation over steps on the map")
-    clusters, steps, branches = correlation_tables(found, given, proposed)
+    clusters, steps, branches = correlation_tables(found, changes)
     before, after = multiply_adds
     sections = [
         Section("Clusters and branches", _CLUSTERS, [clusters], [_picture(folder / "correlation.png", _matrix(shown))]),
@@ -118,28 +118,27 @@ def _cluster_table(found: "Sequence[RowCorrelation]") -> Table:
 
 
 def _step_table(found: "Sequence[RowCorrelation]") -> Table:
-    from keras_inception.analysis.correlation import by_distance
-
     rows: list[list[str | int | float]] = [
-        [one.row, *map(_rounded, by_distance(one.own)[1:]), *map(_rounded, by_distance(one.others))] for one in found
+        [one.row, *map(_rounded, one.own_by_distance[1:]), *map(_rounded, one.others_by_distance)] for one in found
     ]
     columns = ["row", "itself, 1 step", "2 steps", "others, 0 steps", "1 step", "2 steps"]
     return Table(columns, rows, "Correlation over steps")
 
 
-def _branch_table(found: "Sequence[RowCorrelation]", given: Architecture, proposed: Architecture) -> Table:
-    from keras_inception.analysis.proposal import WIDTHS_OF_BRANCH
-
-    old, new = ({row.name: row for row in table.rows if isinstance(row, Inception)} for table in (given, proposed))
+def _branch_table(found: "Sequence[RowCorrelation]", changes: "Sequence[WidthChange]") -> Table:
+    spans = {(one.row, one.branch): one for of_row in found for one in of_row.directions}
     rows: list[list[str | int | float]] = []
-    for one in (one for of_row in found for one in of_row.directions):
-        *reduction, width = (
-            f"{getattr(old[one.row], name)} → {getattr(new[one.row], name)}" for name in WIDTHS_OF_BRANCH[one.branch]
-        )
-        spans = [round(one.effective, 1), round(one.expected, 1)]
-        rows.append([one.row, one.branch, one.silent, *spans, "".join(reduction), width])
+    for change in changes:
+        one = spans[change.row, change.branch]
+        directions = [round(one.effective, 1), round(one.expected, 1)]
+        reduction = _arrow(change.reduction) if change.reduction else ""
+        rows.append([one.row, one.branch, one.silent, *directions, reduction, _arrow(change.channels)])
     columns = ["module", "branch", "silent", "directions", "of as many", "reduction", "channels"]
     return Table(columns, rows, "What branches span, and the widths proposed from it")
+
+
+def _arrow(widths: tuple[int, int]) -> str:
+    return f"{widths[0]} → {widths[1]}"
 
 
 def _matrix(shown: "RowCorrelation") -> str:
@@ -180,4 +179,4 @@ def _known(value: Any) -> Any:
 
 
 def _rounded(value: float) -> float:
-    return round(value, 3)
+    return round(value, 3) + 0.0  # no negative zero
