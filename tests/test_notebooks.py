@@ -21,7 +21,7 @@ TRAINING = {"02_your_own_photographs", "03_auxiliary_heads", "05_export_and_prov
 PHOTOGRAPHS = {"02_your_own_photographs": 3}
 
 # What differs between machines where a network is trained: its figures, its answers, and the tables around them.
-MEASURED = re.compile(r"\d[\d.,]*%?|\b(?:mono|poly|none of these)\b|[\u2500-\u257f]")
+MEASURED = re.compile(r"-?\d[\d.,]*%?|\b(?:mono|poly|none of these)\b|[\u2500-\u257f]")
 
 
 def words(text):
