@@ -76,11 +76,11 @@ def proposal(
     multiples: dict[tuple[str, str], float] = {}
     for row in modules(table):
         given = {branch: getattr(row, widths[-1]) for branch, widths in WIDTHS_OF_BRANCH.items()}
-        asked = {branch: channels[row.name, branch] for branch in given}
+        asked = {branch: channels[row.name, branch] for branch, width in given.items() if width}
         total = sum(asked.values())
-        for branch, widths in WIDTHS_OF_BRANCH.items():
-            share = asked[branch] / total * row.filters / given[branch] if total else 1.0
-            multiples.update({(row.name, width): max(share, _SMALLEST) for width in widths})
+        for branch, wish in asked.items():
+            share = wish / total * row.filters / given[branch] if total else 1.0
+            multiples.update({(row.name, width): max(share, _SMALLEST) for width in WIDTHS_OF_BRANCH[branch]})
     held = frozenset(row.name for row in table.rows if not isinstance(row, Inception))
     fit = Fitting(table, Budget("multiply_adds", 1.0, relative=True), input_shape, classes, LARGEST, held)
     found = fit(table, lambda row, width: multiples.get((row, width), 1.0))
