@@ -27,11 +27,13 @@ class Docstrings(griffe.Extension):
         """Called by griffe for everything that it has read."""
         if obj.docstring:
             obj.docstring.value = _EXAMPLE.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
-        elif obj.is_attribute and obj.lineno is not None and isinstance(obj.filepath, Path):
-            if text := self._comment(obj, obj.filepath, obj.lineno):
-                obj.docstring = griffe.Docstring(text, parent=obj)
+        elif obj.is_attribute and (text := self._comment(obj)):
+            obj.docstring = griffe.Docstring(text, parent=obj)
 
-    def _comment(self, attribute: griffe.Object, path: Path, line: int) -> str:
+    def _comment(self, attribute: griffe.Object) -> str:
+        path, line = attribute.filepath, attribute.lineno
+        if line is None or not isinstance(path, Path):
+            return ""
         if path not in self._comments:
             self._comments[path] = _comments(path)
         alone, beside = self._comments[path]
