@@ -71,7 +71,7 @@ class DataConfig:
     # arXiv:1905.04899), labels with them: alpha of the Beta distribution of the shares; 0 is off. torchvision has 0.2
     # and 1.0, each for half of the pairs, in trainings of 600 epochs.
     mixup: Weight = 0.0
-    cutmix: Weight = 0.0
+    cutmix: Weight = 0.0  # as mixup
     max_broken: Annotated[float, Field(ge=0, le=1)] = (
         0.01  # largest share of the images for training and validation that may be undecodable
     )

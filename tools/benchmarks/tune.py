@@ -34,7 +34,7 @@ from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import ranked
 
 # 14 px so that a training from scratch takes two minutes on a core; whole images, and no heads, which made no
-# difference that three seeds show on this set (README, "What helps").
+# difference that three seeds show on this set (docs/results.md, "What helps").
 NETWORK = (
     *("--architecture", "googlenet-small", "--width", "0.25", "--image-size", "14", "--batch-size", "64"),
     *("--set", "data.random_crop=false", "--set", "data.channels=1", "--set", "model.auxiliary=false"),
