@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.evaluation.over_seeds import SEEDS, spread
 from keras_inception.report.page import Picture, Section, Table, write_page
 from keras_inception.report.pictures import save
-from keras_inception.tuning.finalists import SEEDS, Finalist, spread
+from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.front import Trial, front_of, ranked
 
 # Rows of the page's tables.

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from keras_inception.tuning.finalists import spread
+from keras_inception.evaluation.over_seeds import spread
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import ranked
 
