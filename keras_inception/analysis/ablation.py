@@ -116,7 +116,7 @@ def variants(
     shape = input_shape or (table.image_size, table.image_size, 3)
     found = [_variant(GIVEN, None, table, shape, classes)]
     for question in questions:
-        for name, other in _ANSWERS[question](table, shape):
+        for name, other in _ANSWERS[question](table, shape, classes):
             if all(one.table.rows != other.rows for one in found):
                 found.append(_variant(name, question, other, shape, classes))
     return found
@@ -207,7 +207,7 @@ def epochs_to_level(results: Sequence[Result], level: float = LEVEL) -> list[int
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _narrow(table: Architecture, shape: Shape) -> Iterator[tuple[str, Architecture]]:
+def _narrow(table: Architecture, shape: Shape, classes: int) -> Iterator[tuple[str, Architecture]]:
     """Narrower reductions in every module; none becomes less than 1 channel, and those of the stem stay."""
     for ratio in RATIOS:
         yield f"reductions × {ratio}", _each(table, lambda row, ratio=ratio: _with_reductions(row, ratio))  # type: ignore[misc]
@@ -221,34 +221,37 @@ def _with_reductions(row: Inception, ratio: Fraction) -> Inception:
     return replace(row, reduce3x3=times(row.reduce3x3), reduce5x5=times(row.reduce5x5))
 
 
-def _naive(table: Architecture, shape: Shape) -> Iterator[tuple[str, Architecture]]:
+def _naive(table: Architecture, shape: Shape, classes: int) -> Iterator[tuple[str, Architecture]]:
     """Without reductions; with the projection of the pool, so that every branch gives as many channels as before."""
     yield "no reductions", _each(table, lambda row: replace(row, reduce3x3=0, reduce5x5=0))
 
 
-def _plain(table: Architecture, shape: Shape) -> Iterator[tuple[str, Architecture]]:
+def _plain(table: Architecture, shape: Shape, classes: int) -> Iterator[tuple[str, Architecture]]:
     """One 3×3 convolution in place of every module, and two, which are as deep, of the multiply-adds of the whole."""
-    yield "one 3×3", _replaced(table, shape, lambda row, filters: (Conv(row.name, filters, 3),))
+    yield "one 3×3", _replaced(table, shape, classes, lambda row, filters: (Conv(row.name, filters, 3),))
     yield (
         "two 3×3",
         _replaced(
-            table, shape, lambda row, filters: (Conv(f"{row.name}_first", filters, 3), Conv(row.name, filters, 3))
+            table,
+            shape,
+            classes,
+            lambda row, filters: (Conv(f"{row.name}_first", filters, 3), Conv(row.name, filters, 3)),
         ),
     )
 
 
-def _dense(table: Architecture, shape: Shape) -> Iterator[tuple[str, Architecture]]:
+def _dense(table: Architecture, shape: Shape, classes: int) -> Iterator[tuple[str, Architecture]]:
     """A fully connected layer on the last map, of as many units as it has channels, in place of the average."""
     channels = row_costs(table, shape)[len(table.rows) - 1].output[2]
     yield "fully connected", replace(table, rows=(*table.rows, FullyConnected("fc", channels)))
 
 
-def _unprojected(table: Architecture, shape: Shape) -> Iterator[tuple[str, Architecture]]:
+def _unprojected(table: Architecture, shape: Shape, classes: int) -> Iterator[tuple[str, Architecture]]:
     """Pools that keep all channels of their input: they pile up from module to module."""
     yield "no projection", _each(table, lambda row: replace(row, pool_projection=0))
 
 
-_ANSWERS: dict[Question, Callable[[Architecture, Shape], Iterator[tuple[str, Architecture]]]] = {
+_ANSWERS: dict[Question, Callable[[Architecture, Shape, int], Iterator[tuple[str, Architecture]]]] = {
     "reduction": _narrow,
     "naive": _naive,
     "plain": _plain,
@@ -261,7 +264,9 @@ def _each(table: Architecture, change: Callable[[Inception], Inception]) -> Arch
     return replace(table, rows=tuple(change(row) if isinstance(row, Inception) else row for row in table.rows))
 
 
-def _replaced(table: Architecture, shape: Shape, make: Callable[[Inception, int], tuple[Row, ...]]) -> Architecture:
+def _replaced(
+    table: Architecture, shape: Shape, classes: int, make: Callable[[Inception, int], tuple[Row, ...]]
+) -> Architecture:
     """Return a table with other rows for every module, of its output channels times one factor.
 
     It is the largest, in steps of a thousandth, whose multiply-adds do not exceed the table's.
@@ -274,7 +279,7 @@ def _replaced(table: Architecture, shape: Shape, make: Callable[[Inception, int]
         return replace(table, rows=tuple(rows))
 
     def multiply_adds(table: Architecture) -> int:
-        return sum(cost.multiply_adds for cost in row_costs(table, shape))
+        return sum(cost.multiply_adds for cost in row_costs(table, shape, classes))
 
     steps = range(1, _STEPS)
     fitting = bisect(steps, multiply_adds(table), key=lambda step: multiply_adds(scaled(step)))
