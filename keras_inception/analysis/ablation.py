@@ -22,7 +22,7 @@ from keras_inception.config import RunConfig
 from keras_inception.cost import Shape, row_costs
 from keras_inception.data.dataset import TEST, TRAIN, VALIDATION
 from keras_inception.data.sources import load_dataset
-from keras_inception.errors import ArchitectureError, DataError, RunError
+from keras_inception.errors import ArchitectureError, RunError
 from keras_inception.evaluation.over_seeds import SEEDS, top1, trained_over_seeds
 from keras_inception.files import write_text
 from keras_inception.run_folder import RunFolder
@@ -163,10 +163,7 @@ def ablate(
     table, data = config.model.table(), config.data
     side = data.image_size or table.image_size
     row_costs(table, (side, side, data.channels), auxiliary=config.model.heads)  # refuses an image too small for heads
-    dataset = load_dataset(data)
-    if not dataset.counts()[TEST]:
-        raise DataError(f"{data.source!r} has no images for the test; give data with a test split, or test_fraction")
-    found = variants(table, questions, (side, side, data.channels), len(dataset.classes))
+    found = variants(table, questions, (side, side, data.channels), len(load_dataset(data).classes))
     _begin(folder, config)
     results = {variant.slug: Result(variant) for variant in found}
     with RunFolder(folder).claimed():

@@ -76,8 +76,8 @@ def train_in_process(run: Path) -> None:
         done = subprocess.run([sys.executable, "-m", "keras_inception", *words], stdout=said, stderr=said)
     if done.returncode:
         raise TrainingError(
-            f"train of {str(run)!r} ended with status {done.returncode}; {str(log)!r} says why. The same command goes "
-            f"on"
+            f"train of {str(run)!r} ended with status {done.returncode}; {str(log)!r} says why. The same command, of "
+            f"tune with --resume, goes on"
         )
 
 
