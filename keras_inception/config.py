@@ -5,6 +5,7 @@ Nothing here imports TensorFlow. A `RunConfig` read back from a run's config.jso
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -213,6 +214,21 @@ class RunConfig:
             kind = owner.__dataclass_fields__[field].type
             (tree[section[0]] if section else tree)[field] = _parsed(value, kind)
         return _validated(tree)
+
+    def with_table(self, path: Path) -> "RunConfig":
+        """Return this configuration with the network that an architecture file holds, as it stands there.
+
+        Args:
+            path: What `Architecture.to_json` wrote; its name ends in .json.
+        """
+        return self.override(
+            {
+                "model.architecture": str(path),
+                "model.width": 1.0,
+                "model.normalization": None,
+                "model.dropout": None,
+            }
+        )
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)

@@ -1,5 +1,6 @@
 """The arithmetic against Table 1 of arXiv:1409.4842, and against the layers of the model that is built."""
 
+import dataclasses
 import itertools
 
 import keras
@@ -158,6 +159,20 @@ def test_grey_images_take_a_third_of_the_first_rows_weights():
     assert ki.row_costs(ki.GOOGLENET, (224, 224, 1))[0].weights * 3 == 9_408
 
 
+def test_a_naive_module_is_one_layer_deep_and_hands_on_the_channels_of_its_input():
+    """The weights that REFERENCE has for a naive 3a on 192 channels, whose pool keeps all of them."""
+    rows = (ki.Conv("conv1", 192, kernel=1), ki.Inception("3a", 64, 0, 128, 0, 32, 0))
+    module = ki.row_costs(ki.Architecture("naive", rows), (28, 28, 3))[1]
+    assert (module.weights, module.output, module.depth) == (387_072, (28, 28, 64 + 128 + 32 + 192), 1)
+
+
+def test_a_fully_connected_layer_of_1024_has_the_51_380_224_weights_that_averaging_saves():
+    table = dataclasses.replace(ki.GOOGLENET, rows=(*ki.GOOGLENET.rows, ki.FullyConnected("fc", 1024)))
+    (layer,) = (row for row in ki.row_costs(table) if row.name == "fc")
+    assert (layer.weights, layer.multiply_adds, layer.biases, layer.depth) == (51_380_224, 51_380_224, 1024, 1)
+    assert layer.output == (1, 1, 1024)
+
+
 def test_doubling_the_side_of_the_image_costs_four_times_the_convolutions():
     small, large = (ki.row_costs(ki.GOOGLENET, (size, size, 3))[:17] for size in (224, 448))
     assert total(large, "multiply_adds") == 4 * total(small, "multiply_adds")
@@ -207,16 +222,17 @@ def test_every_row_costs_what_the_layers_of_the_built_model_cost(width, table, a
 @st.composite
 def architectures(draw):
     """Any table of up to four small rows, with up to two heads, and an image that it takes."""
-    widths = st.integers(1, 5)
+    widths, optional = st.integers(1, 5), st.integers(0, 3)
     kinds = [
         lambda name: st.builds(
             ki.Conv, st.just(name), widths, st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(0, 3)
         ),
         lambda name: st.builds(ki.MaxPool, st.just(name), st.integers(2, 3), st.integers(1, 2)),
         lambda name: st.just(ki.LRN(name)),
-        lambda name: st.builds(ki.Inception, st.just(name), *[widths] * 6),
+        lambda name: st.builds(ki.Inception, st.just(name), widths, optional, widths, optional, widths, optional),
+        lambda name: st.builds(ki.FullyConnected, st.just(name), widths),
     ]
-    chosen = [0, *draw(st.lists(st.integers(0, 3), max_size=3))]
+    chosen = [0, *draw(st.lists(st.integers(0, 4), max_size=3))]
     rows = tuple(draw(kinds[kind](f"row{index}")) for index, kind in enumerate(chosen))
     after = draw(st.lists(st.sampled_from([row.name for row in rows]), max_size=2))
     heads = tuple(

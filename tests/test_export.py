@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from keras_inception.architecture import GOOGLENET, GOOGLENET_BN
+from keras_inception.architecture import GOOGLENET, GOOGLENET_BN, Architecture, Conv, FullyConnected, Inception
 from keras_inception.card import Card, read_card
 from keras_inception.cli import main
 from keras_inception.config import DataConfig
@@ -269,6 +269,16 @@ def test_tflite_has_the_operations_of_table_1_and_no_others(tmp_path):
     table = Counter(CONV_2D=57, CONCATENATION=9, MAX_POOL_2D=13, MEAN=1, FULLY_CONNECTED=1, SOFTMAX=1)
     assert expected_operations(GOOGLENET_BN) == table
     assert operations(path) == table + Counter(PAD=1)
+
+
+@pytest.mark.slow
+def test_naive_modules_and_fully_connected_layers_are_exported(tmp_path):
+    rows = (Conv("conv1", 4, 3, stride=4), Inception("3a", 4, 0, 4, 2, 4, 0), FullyConnected("fc", 6))
+    table = Architecture("naive", rows, batch_normalization=True)
+    model, path = converted(table, tmp_path)
+    check_operations(operations(path), table, "model.tflite")
+    image = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(open_model(path).probabilities(image), model.predict_on_batch(image), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import sys
 import tyro
 
 from keras_inception.cli import analyze, analyze_network, history
+from keras_inception.cli.ablation import ablation
 from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import compare, evaluate, export, predict, try_
 from keras_inception.cli.training import train
@@ -47,6 +48,7 @@ _analyze.command(analyze_network.receptive_field)
 _analyze.command(analyze_network.activations)
 _analyze.command(analyze_network.gradients)
 _analyze.command(analyze_network.other_sizes)
+_analyze.command(ablation)
 app.command(
     _analyze,
     name="analyze",

@@ -1,16 +1,11 @@
 """analyze, of what is inside a network: receptive fields, activations, gradients and other sizes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from keras_inception.cli.screen import console, counting, flag, load_tensorflow, say
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from keras_inception.report.page import Table
+from keras_inception.cli.screen import console, counting, flag, load_tensorflow, print_table, say
 
 
 def receptive_field(
@@ -66,7 +61,7 @@ def receptive_field(
     from keras_inception.report.network import field_tables, write_fields
 
     for shown in field_tables(found, effective):
-        _print_table(screen, shown)
+        print_table(screen, shown)
     if max(field.size for field in found) > side:
         say(
             screen,
@@ -118,7 +113,7 @@ def activations(
     name, maps = run_maps(run, photograph, module)
     with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         found = run_activity(run, split=split, data=data, limit=images, on_images=on_images, on_progress=on_progress)
-    _print_table(screen, activity_table(found))
+    print_table(screen, activity_table(found))
     say(screen, "silent: channels that are above 0 nowhere in any image; energy: the sum of squares")
     what = f"the {split} images" if data is None else f"the images of {printable(str(data))}"
     what = what if images is None else f"at most {images} of {what}"
@@ -174,7 +169,7 @@ def gradients(
     with counting(screen, "measuring networks") as on_progress:
         found = measured.norms_at_initialization(table, batch, kinds=kinds, seeds=seeds, on_progress=on_progress)
     for shown in gradient_tables(found, logged, checkpoints):
-        _print_table(screen, shown)
+        print_table(screen, shown)
     if output is not None:
         what = f"{images} images of noise with random labels" if run is None else f"{images} of its training images"
         page = write_gradients(output, f"{table.name} at {side} px", found, logged, checkpoints, measured_on=what)
@@ -213,7 +208,7 @@ def other_sizes(
     with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         found = measured.other_sizes(run, wanted, split, on_images=on_images, on_progress=on_progress)
     own = config.data.image_size or 0
-    _print_table(screen, size_table(found, own))
+    print_table(screen, size_table(found, own))
     if output is not None:
         page = write_sizes(output, config.name, found, own, measured_on=f"{found[0].images:,} {split} images")
         say(screen, f"the page, with its picture and values, is {printable(str(page))}")
@@ -281,20 +276,3 @@ def _numbers(words: str) -> list[int] | None:
             raise ConfigError(f"sizes has {word!r}; it takes whole numbers ≥ 1 with commas between them, as in 96,128")
         found.append(int(word))
     return list(dict.fromkeys(found)) or None
-
-
-def _print_table(screen: "Console", table: "Table") -> None:
-    """Print a table of a page."""
-    import rich.table
-    from rich.text import Text
-
-    from keras_inception.report.page import cell
-
-    if table.caption:
-        screen.print(Text(table.caption, "bold"))
-    shown = rich.table.Table()
-    for place, name in enumerate(table.columns):
-        shown.add_column(Text(name), justify="left" if place == 0 else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(Text(cell(value)) for value in row))
-    screen.print(shown)

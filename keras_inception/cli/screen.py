@@ -16,6 +16,8 @@ from keras_inception.errors import InceptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from keras_inception.report.page import Table
+
 
 def flag(metavar: str, default: str) -> Any:
     """Describe a flag whose default is known only further inside."""
@@ -131,3 +133,20 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     # A file name that is no UTF-8 holds surrogates; their escapes read back as they were.
     print(text.encode(errors="backslashreplace").decode())
+
+
+def print_table(screen: "Console", table: "Table") -> None:
+    """Print a table of a page."""
+    import rich.table
+    from rich.text import Text
+
+    from keras_inception.report.page import cell
+
+    if table.caption:
+        screen.print(Text(table.caption, "bold"))
+    shown = rich.table.Table()
+    for place, name in enumerate(table.columns):
+        shown.add_column(Text(name), justify="left" if place == 0 else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(cell(value)) for value in row))
+    screen.print(shown)

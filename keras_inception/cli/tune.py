@@ -162,7 +162,7 @@ def _compared(result: dict[str, Any]) -> "Table":
 def _finalists(finalists: "Sequence[Finalist]") -> "Table":
     from rich.table import Table
 
-    from keras_inception.tuning.finalists import spread
+    from keras_inception.evaluation.over_seeds import spread
 
     table = Table("trained from scratch, 3 seeds", "multiply-adds", "parameters", "validation top-1", "test top-1")
     for column in table.columns[1:]:

@@ -68,13 +68,7 @@ class SearchConfig:
             table: The file of its architecture.
             changes: As `RunConfig.override` takes them.
         """
-        network = {
-            "model.architecture": str(table),
-            "model.width": 1.0,
-            "model.normalization": None,
-            "model.dropout": None,
-        }
-        return self.run.override(network | dict(changes))
+        return self.run.with_table(table).override(changes)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text that `from_json` reads back to an equal value."""

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.evaluation.over_seeds import SEEDS, spread
 from keras_inception.report.page import Picture, Section, Table, write_page
 from keras_inception.report.pictures import save
-from keras_inception.tuning.finalists import SEEDS, Finalist, spread
+from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.front import Trial, front_of, ranked
 
 # Rows of the page's tables.
@@ -152,7 +153,8 @@ def draw_widths(given: Architecture, tuned: Architecture, path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     for place, (name, label) in enumerate(_WIDTHS.items()):
-        shares = [getattr(new[row], name) / getattr(old[row], name) if row in new else 0 for row in old]
+        pairs = [(getattr(new[row], name) if row in new else 0, getattr(old[row], name)) for row in old]
+        shares = [width / given if given else 0 for width, given in pairs]
         axes.bar(np.arange(len(old)) + (place - 2.5) * 0.14, shares, 0.13, label=label)
     axes.axhline(1, color="gray", linewidth=0.8)
     axes.set_xticks(range(len(old)), list(old))

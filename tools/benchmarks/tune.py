@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from keras_inception.tuning.finalists import spread
+from keras_inception.evaluation.over_seeds import spread
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import ranked
 
@@ -38,7 +38,6 @@ from keras_inception.tuning.front import ranked
 NETWORK = (
     *("--architecture", "googlenet-small", "--width", "0.25", "--image-size", "14", "--batch-size", "64"),
     *("--set", "data.random_crop=false", "--set", "data.channels=1", "--set", "model.auxiliary=false"),
-    *("--seed", "1"),
 )
 EPOCHS, SHARED_EPOCHS = 12, 20
 BUDGETS = ("0.5x", "0.25x")
@@ -199,7 +198,7 @@ def main(
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     screen = Console(width=None if sys.stdout.isatty() else 140)
-    data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK)
+    data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK, "--seed", "1")
     jobs: dict[str, Any] = {
         "budgets": lambda: budgets(folder, data, trials, epochs, screen),
         "rank": lambda: rank(folder, data, ranked_trials, epochs, screen),
