@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from keras_inception.cli.screen import console, counting, flag
+from keras_inception.cli.screen import check_output, console, counting, flag
 
 if TYPE_CHECKING:
     from keras_inception.analysis.output_size import Step
@@ -230,6 +230,8 @@ def _check_png(path: Path | None) -> None:
 
     if path is not None and path.suffix.lower() != ".png":
         raise ConfigError(f"output is {str(path)!r}; it takes a file that ends in .png")
+    if path is not None:
+        check_output(path, folder=False)
 
 
 def _matrices(found: Any) -> str:
