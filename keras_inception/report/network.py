@@ -297,7 +297,11 @@ def write_gradients(
     pictures = {"initialization.png": "At initialisation: mean and standard deviation over drawn weights"}
     if logged:
         draw_over_epochs(
-            logged, folder / "training.png", title=f"Gradients of {name} in training", quantity="norm", scale="log"
+            [{short(row): norm for row, norm in epoch.items()} for epoch in logged],
+            folder / "training.png",
+            title=f"Gradients of {name} in training",
+            quantity="norm of the gradient",
+            scale="log",
         )
         pictures["training.png"] = "In training: a mean over the steps of every epoch"
     lead = (
