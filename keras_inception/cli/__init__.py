@@ -52,7 +52,10 @@ _analyze.command(ablation)
 app.command(
     _analyze,
     name="analyze",
-    help="Tables about an architecture, by arithmetic.\n\nExample: keras-inception analyze table googlenet-bn",
+    help=(
+        "What is said about these networks, as figures and pictures: by arithmetic, and measured.\n\n"
+        "Example: keras-inception analyze table googlenet-bn"
+    ),
 )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from keras_inception.cli.screen import console, counting, flag, load_tensorflow, print_table, say
+from keras_inception.cli.screen import check_output, console, counting, flag, load_tensorflow, print_table, say
 
 
 def receptive_field(
@@ -44,6 +44,7 @@ def receptive_field(
     if photograph is not None and output is None:
         raise ConfigError("--photograph is drawn on, and there is no place for the picture; give --output a folder")
     _check_counts(images=images, seeds=seeds)
+    _check_folder(output)
     table, own_size = _network(architecture, run, image_size)
     side = image_size or own_size
     found = fields(table, side)
@@ -100,6 +101,7 @@ def activations(
 
     if images is not None:
         _check_counts(images=images)
+    _check_folder(output)
     folder = RunFolder(run)
     config = folder.config()
     load_tensorflow()
@@ -153,9 +155,10 @@ def gradients(
     kinds = _kinds(normalization)
     side = image_size or own_size
     _check_size(table, side)
+    _check_folder(output)
     load_tensorflow()
     from keras_inception.analysis import gradients as measured
-    from keras_inception.report.network import gradient_tables, write_gradients
+    from keras_inception.report.network import gradient_tables, said_of_heads, write_gradients
 
     screen = console()
     logged: list[dict[str, float]] = []
@@ -168,11 +171,15 @@ def gradients(
         batch = measured.noise(table, side, images=images)
     with counting(screen, "measuring networks") as on_progress:
         found = measured.norms_at_initialization(table, batch, kinds=kinds, seeds=seeds, on_progress=on_progress)
-    for shown in gradient_tables(found, logged, checkpoints):
+    gains = measured.head_gains(found, checkpoints)
+    for shown in gradient_tables(found, logged, checkpoints, gains):
         print_table(screen, shown)
+    if said := said_of_heads(gains):
+        say(screen, said)
     if output is not None:
         what = f"{images} images of noise with random labels" if run is None else f"{images} of its training images"
-        page = write_gradients(output, f"{table.name} at {side} px", found, logged, checkpoints, measured_on=what)
+        name = f"{table.name} at {side} px"
+        page = write_gradients(output, name, found, logged, checkpoints, gains, measured_on=what)
         say(screen, f"the page, with its pictures and values, is {printable(str(page))}")
 
 
@@ -199,6 +206,7 @@ def other_sizes(
     wanted = _numbers(sizes)
     for size in wanted or []:
         _check_size(table, size)
+    _check_folder(output)
     load_tensorflow()
     from keras_inception.analysis import other_sizes as measured
     from keras_inception.data.decode import printable
@@ -239,6 +247,11 @@ def _square(photograph: Path, side: int) -> Any:
     from keras_inception.data.sizing import square
 
     return square(decode(photograph, 3), DataConfig(image_size=side))
+
+
+def _check_folder(output: Path | None) -> None:
+    if output is not None:
+        check_output(output, folder=True)
 
 
 def _check_counts(**counts: int) -> None:

@@ -100,6 +100,29 @@ def check_model(path: Path) -> None:
     read_card(path)
 
 
+def check_output(path: Path, *, folder: bool) -> None:
+    """Refuse a place that cannot be written, before minutes are spent on what would stand there.
+
+    Raises:
+        ConfigError: It is a file where a folder is meant or the other way, lies in a file, or is read-only.
+    """
+    from keras_inception.errors import ConfigError
+
+    place = path if folder else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or (not folder and path.is_dir()):
+        what = f"{str(place)!r} is a file" if not place.is_dir() else "that is a folder"
+        raise ConfigError(f"output is {str(path)!r}, and {what}; give --output another place")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output is {str(path)!r}, which cannot be written ({error.strerror}); give --output another place"
+        ) from None
+
+
 def fields(words: tuple[str, ...]) -> dict[str, str]:
     """Read the words of --set, section.field=value each."""
     from keras_inception.errors import ConfigError

@@ -129,12 +129,16 @@ def tune(
         result = search_widths(
             config, search_dir, resume=resume, overwrite=overwrite, minutes=minutes, on_event=table.on_event
         )
-    _print_result(screen, result)
+    _print_result(screen, result, inherited=not from_scratch)
 
 
-def _print_result(screen: "Console", result: dict[str, Any]) -> None:
+def _print_result(screen: "Console", result: dict[str, Any], *, inherited: bool) -> None:
+    from keras_inception.tuning.page import PRACTISED
+
     say(screen, f"best is trial {result['best'].number}")
     screen.print(_compared(result))
+    if inherited and not result["finalists"]:
+        say(screen, PRACTISED)
     if result["finalists"]:
         screen.print(_finalists(result["finalists"]))
     say(screen, f"{result['report']} is a page about the search")

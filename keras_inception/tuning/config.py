@@ -79,9 +79,12 @@ class SearchConfig:
         """Return the configuration that `to_json` wrote.
 
         Raises:
-            ConfigError: A field is missing, unknown or out of range.
+            ConfigError: The text is no JSON, or a field is missing, unknown or out of range.
         """
-        return checked(json.loads(text))
+        try:
+            return checked(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"a search.json must be JSON text: {error}") from None
 
 
 _ADAPTER = pydantic.TypeAdapter(SearchConfig)
