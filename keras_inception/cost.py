@@ -141,7 +141,7 @@ def _inception_layers(row: Inception, inputs: int, positions: int, normalized: b
     yield _Layer(1, inputs, row.reduce3x3, positions, normalized)
     yield _Layer(3, row.reduce3x3, row.conv3x3, positions, normalized)
     yield _Layer(1, inputs, row.reduce5x5, positions, normalized)
-    yield _Layer(5, row.reduce5x5, row.conv5x5, positions, normalized)
+    yield _Layer(row.kernel5x5, row.reduce5x5, row.conv5x5, positions, normalized)
     yield _Layer(1, inputs, row.pool_projection, positions, normalized)
 
 

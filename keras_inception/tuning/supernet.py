@@ -240,6 +240,9 @@ class Supernet:
                 case Conv():
                     x = conv(x, f"{row.name}_reduce") if row.reduce else x
                     x = conv(x, row.name, stride=row.stride)
+                case MaxPool(padding="ceil"):
+                    beside = [0, row.stride - 1]
+                    x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], beside, beside, [0, 0]]), row.size, row.stride, "VALID")
                 case MaxPool():
                     x = tf.nn.max_pool2d(x, row.size, row.stride, "SAME")
                 case LRN():
@@ -259,10 +262,11 @@ class Supernet:
         self, x: tf.Tensor, name: str, *, cuts: _Cuts, normalize: _Normalize, stride: int = 1
     ) -> tf.Tensor:
         layer, (segments, width) = self.network.get_layer(name), cuts[name]
-        if stride > 1:
+        centred = layer.padding == "valid"
+        if centred:
             beside = layer.kernel_size[0] // 2
             x = tf.pad(x, [[0, 0], [beside, beside], [beside, beside], [0, 0]])
-        x = tf.nn.conv2d(x, _cut(layer.kernel.value, segments, width), stride, "VALID" if stride > 1 else "SAME")
+        x = tf.nn.conv2d(x, _cut(layer.kernel.value, segments, width), stride, "VALID" if centred else "SAME")
         if layer.bias is not None:
             return tf.nn.relu(x + layer.bias.value[:width])
         return tf.nn.relu(normalize(f"{name}_bn", x, width))
