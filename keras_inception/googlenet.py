@@ -286,11 +286,13 @@ def _table(
         table = get_architecture(table)
     if normalization is not None:
         table = table.with_normalization(normalization)
-    if published is not None and table.rows != get_architecture(published.architecture).rows:
-        raise ArchitectureError(
-            f"weights {published.name!r} are of the architecture {published.architecture!r}, not of {table.name!r}; "
-            f"leave out architecture and normalization"
-        )
+    if published is not None:
+        own = get_architecture(published.architecture)
+        if (table.rows, table.batch_normalization) != (own.rows, own.batch_normalization):
+            raise ArchitectureError(
+                f"weights {published.name!r} are of the architecture {own.name!r}, not of {table.name!r} with "
+                f"normalization {table.normalization!r}; leave out architecture and normalization"
+            )
     return table.with_dropout(dropout)
 
 

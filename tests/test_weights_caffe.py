@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoints import caffe_blobs, write_caffemodel
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from keras_inception.card import read_card
 from keras_inception.errors import WeightsError
@@ -94,8 +96,9 @@ def test_answers_are_those_of_the_network_that_onnx_ships(written):
     blobs = caffe_blobs(seed=5)
     model = build(read_caffe(written(blobs)))
     session = runtime.InferenceSession(onnx_googlenet(blobs).SerializeToString())
-    pixels = np.random.default_rng(size).integers(0, 256, (2, size, size, 3)).astype(np.float32)
-    pixels[1] = 255 * (np.mgrid[:size, :size, :3].sum(axis=0) % 64 > 31)
+    photograph = Image.fromarray(load_sample_images().images[0]).resize((size, size))
+    noise = np.random.default_rng(size).integers(0, 256, (size, size, 3))
+    pixels = np.stack([noise, photograph]).astype(np.float32)
     # What Caffe was given: blue, green, red, each less its mean.
     caffe = (pixels[..., ::-1] - np.float32([104, 117, 123])).transpose(0, 3, 1, 2)
     found = model(preprocess_input(pixels, mode="caffe"))

@@ -8,9 +8,12 @@ import keras
 import numpy as np
 import pytest
 from checkpoints import torchvision_tensors, write_pth
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from keras_inception.card import read_card
 from keras_inception.errors import WeightsError
+from keras_inception.weights.imagenet import preprocess_input
 from keras_inception.weights.importing import build, import_weights
 from keras_inception.weights.published import VALUE_RANGES
 from keras_inception.weights.torchvision import read_torchvision
@@ -119,11 +122,13 @@ def test_what_cannot_be_written_is_refused_before_reading(out, source, options, 
 
 
 def images(size: int) -> np.ndarray:
-    """Return noise and two pictures of broad waves, of torchvision's normalised range: `(3, size, size, 3)`."""
-    random = np.random.default_rng(size)
-    y, x = np.mgrid[:size, :size] / size
-    waves = [np.stack([np.sin(a * x + b * y) for a, b in random.uniform(3, 30, (3, 2))], axis=-1) for _ in range(2)]
-    return np.stack([random.normal(size=(size, size, 3)), *waves]).astype(np.float32)
+    """Return noise and scikit-learn's two photographs, as torchvision normalises images: `(3, size, size, 3)`."""
+    photographs = [
+        np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+        for pixels in load_sample_images().images
+    ]
+    noise = np.random.default_rng(size).integers(0, 256, (size, size, 3))
+    return preprocess_input(np.stack([noise, *photographs]), mode="torch")
 
 
 # Run by itself: torch and TensorFlow in one process do not always get along.

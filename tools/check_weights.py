@@ -111,17 +111,20 @@ def _difference(one: PublishedWeights, path: Path) -> float:
 
 
 def _print(screen: Console, found: list[dict[str, Any]]) -> None:
-    table = Table("weights", "difference", "images", "top-1 (published)", "top-5 (published)", "problem")
+    table = Table("weights", "difference", "images", "top-1 (published)", "top-5 (published)")
     for row in found:
         one = dataclasses.asdict(PUBLISHED[row["name"]])
         shares = ["" if row.get(name) is None else f"{row[name]:.1%} ({one[name]:.1%})" for name in ("top1", "top5")]
         difference = "" if row.get("difference") is None else f"{row['difference']:.1e}"
-        table.add_row(row["name"], difference, f"{row.get('images', 0):,}", *shares, row["problem"])
+        table.add_row(row["name"], difference, f"{row.get('images', 0):,}", *shares)
     screen.print(table)
     for row in found:
-        others = [name for name in row.get("left_over", []) if not name.endswith("num_batches_tracked")]
-        left_over = ", ".join(others) or "counters alone"
-        screen.print(f"{row['name']}: sha256 {row.get('sha256', 'unknown')}; not used: {left_over}", highlight=False)
+        lines = [row["problem"]] if row["problem"] else []
+        if "sha256" in row:
+            others = [name for name in row["left_over"] if not name.endswith("num_batches_tracked")]
+            lines += [f"sha256 {row['sha256']}", f"not used: {', '.join(others) or 'counters alone'}"]
+        for line in lines:
+            screen.print(f"{row['name']}: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

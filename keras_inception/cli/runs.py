@@ -30,7 +30,8 @@ def evaluate(
     run: Positional[tuple[Path, ...]],
     weights: Annotated[str | None, flag("NAME", "none")] = None,
     split: Annotated[
-        Literal["test", "validation", "train"] | None, flag("SPLIT", "test; validation with --weights")
+        Literal["test", "validation", "train"] | None,
+        flag("{test,validation,train}", "test, or validation with --weights"),
     ] = None,
     crops: Literal[1, 10, 144] = 1,
     heads: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,

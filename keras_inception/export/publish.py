@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from keras_inception import __version__
 from keras_inception.config import RunConfig
 from keras_inception.cost import row_costs
 from keras_inception.errors import RunError
@@ -129,7 +130,7 @@ def _card(
     lead = (
         f"A network of the GoogLeNet family (architecture `{table.name}`, {weights:,} parameters) that tells which of "
         f"{len(labels)} classes a {colours} image shows. Images are resized to {size} px. Trained with "
-        f"[keras_inception](https://pypi.org/project/keras-inception/), recipe `{config.training.recipe}`, "
+        f"keras_inception {__version__}, recipe `{config.training.recipe}`, "
         f"{summary['last']['epoch']:.0f} epochs, seed {config.training.seed}."
     )
     text = "\n\n".join(f"## {title}\n\n{body}" for title, body in sections.items())
