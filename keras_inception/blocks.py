@@ -6,7 +6,7 @@ Keras's `image_data_format` decides.
 
 import dataclasses
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import keras
 from keras import layers
@@ -19,11 +19,19 @@ Tensor: TypeAlias = keras.KerasTensor
 
 
 def convolution(
-    x: Tensor, filters: int, kernel: int, *, name: str, stride: int = 1, batch_normalization: bool = False
+    x: Tensor,
+    filters: int,
+    kernel: int,
+    *,
+    name: str,
+    stride: int = 1,
+    batch_normalization: bool = False,
+    padding: Literal["symmetric", "same"] = "symmetric",
 ) -> Tensor:
     """Convolve, add a bias or normalise, and rectify.
 
-    At stride 1 the padding is SAME; above it the input is padded by kernel // 2 on each side, as in Caffe.
+    At stride 1 the padding is SAME; above it the input is padded by kernel // 2 on each side, as in Caffe, unless SAME
+    is asked for.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -32,17 +40,19 @@ def convolution(
         name: Name of the convolution; `_pad`, `_bn` and `_relu` are added for the layers around it.
         stride: Stride in pixels.
         batch_normalization: Whether batch normalisation stands in place of the bias.
+        padding: As `Conv` has it.
 
     Returns:
         `(batch, height / stride, width / stride, filters)`.
     """
-    if stride > 1:
+    centred = stride > 1 and padding == "symmetric"
+    if centred:
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
     x = layers.Conv2D(
         filters,
         kernel,
         strides=stride,
-        padding="valid" if stride > 1 else "same",
+        padding="valid" if centred else "same",
         use_bias=not batch_normalization,
         kernel_initializer="he_normal",
         name=name,
@@ -56,11 +66,17 @@ def convolution_row(x: Tensor, row: Conv, *, batch_normalization: bool = False) 
     """Build a convolution row of the stem, with its 1×1 reduction where it has one."""
     conv = partial(convolution, batch_normalization=batch_normalization)
     x = _pointwise(x, row.reduce, name=f"{row.name}_reduce", batch_normalization=batch_normalization)
-    return conv(x, row.filters, row.kernel, name=row.name, stride=row.stride)
+    return conv(x, row.filters, row.kernel, name=row.name, stride=row.stride, padding=row.padding)
 
 
 def max_pool(x: Tensor, row: MaxPool) -> Tensor:
-    """Build a max pool with SAME padding: `(batch, ceil(height / stride), ceil(width / stride), channels)`."""
+    """Build a max pool: with SAME padding `(batch, ceil(height / stride), ceil(width / stride), channels)`.
+
+    In ceil mode the map is padded with zeros below and on the right, which no value behind a ReLU is smaller than.
+    """
+    if row.padding == "ceil":
+        x = layers.ZeroPadding2D(((0, row.stride - 1), (0, row.stride - 1)), name=f"{row.name}_pad")(x)
+        return layers.MaxPooling2D(row.size, row.stride, name=row.name)(x)
     return layers.MaxPooling2D(row.size, row.stride, padding="same", name=row.name)(x)
 
 
@@ -112,7 +128,7 @@ def inception_block(x: Tensor, row: Inception, *, batch_normalization: bool = Fa
     branch3x3 = pointwise(x, row.reduce3x3, name=f"{name}_3x3_reduce")
     branch3x3 = conv(branch3x3, row.conv3x3, 3, name=f"{name}_3x3")
     branch5x5 = pointwise(x, row.reduce5x5, name=f"{name}_5x5_reduce")
-    branch5x5 = conv(branch5x5, row.conv5x5, 5, name=f"{name}_5x5")
+    branch5x5 = conv(branch5x5, row.conv5x5, row.kernel5x5, name=f"{name}_5x5")
     branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
     branch_pool = pointwise(branch_pool, row.pool_projection, name=f"{name}_pool_projection")
     return _concatenate([branch1x1, branch3x3, branch5x5, branch_pool], name)
@@ -192,11 +208,14 @@ def auxiliary_head(
     height, width = _spatial(x)
     if height is None or width is None:
         raise ArchitectureError(f"head {name!r} needs an image of known size; give input_shape with numbers")
-    if min(height, width) < row.pool_size:
+    if min(height, width) < row.pool_size and not row.pooled_size:
         raise ArchitectureError(
             f"head {name!r} stands on a map of {height}×{width} px; its pool needs {row.pool_size}×{row.pool_size}"
         )
-    x = layers.AveragePooling2D(row.pool_size, row.pool_stride, name=f"{name}_pool")(x)  # 4×4 at 224 px
+    if row.pooled_size:
+        x = layers.AdaptiveAveragePooling2D(row.pooled_size, name=f"{name}_pool")(x)
+    else:
+        x = layers.AveragePooling2D(row.pool_size, row.pool_stride, name=f"{name}_pool")(x)  # 4×4 at 224 px
     x = convolution(x, row.filters, 1, name=f"{name}_1x1", batch_normalization=batch_normalization)
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dense(row.units, kernel_initializer="he_normal", name=f"{name}_dense")(x)

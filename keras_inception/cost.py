@@ -152,7 +152,7 @@ def _inception_layers(row: Inception, inputs: int, positions: int, normalized: b
     yield from _pointwise(inputs, row.reduce3x3, positions, normalized)
     yield _Layer(3, row.reduce3x3 or inputs, row.conv3x3, positions, normalized)
     yield from _pointwise(inputs, row.reduce5x5, positions, normalized)
-    yield _Layer(5, row.reduce5x5 or inputs, row.conv5x5, positions, normalized)
+    yield _Layer(row.kernel5x5, row.reduce5x5 or inputs, row.conv5x5, positions, normalized)
     yield from _pointwise(inputs, row.pool_projection, positions, normalized)
 
 

@@ -44,6 +44,16 @@ NAIVE = Architecture(
     ),
     batch_normalization=True,
 )
+#: The paddings of the ports, and their kernel of the third branch.
+PORTED = Architecture(
+    "largest",
+    (
+        Conv("conv1", 6, 7, stride=2, padding="same"),
+        MaxPool("pool1", padding="ceil"),
+        Inception("3a", 6, 5, 7, 3, 4, 4, kernel5x5=3),
+        MaxPool("pool3", size=2, padding="ceil"),
+    ),
+)
 SHAPE, CLASSES = (32, 32, 3), 4
 
 
@@ -150,6 +160,14 @@ def test_networks_with_lrn_and_the_papers_table_are_cut_too():
     pixels = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
     found = supernet.probabilities(table, [], [pixels])
     np.testing.assert_allclose(found, supernet.inherited(table, []).predict(pixels, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 37])
+def test_paddings_and_kernels_of_the_public_ports_are_computed_as_keras_does(side):
+    supernet = shaken(Supernet(PORTED, (side, side, 3), CLASSES))
+    pixels = np.random.default_rng(1).normal(size=(2, side, side, 3)).astype(np.float32)
+    found = supernet.probabilities(PORTED, [], [pixels])
+    np.testing.assert_allclose(found, supernet.network.predict(pixels, verbose=0), atol=1e-5)
 
 
 def test_calibration_finds_the_statistics_that_keras_would(supernets):

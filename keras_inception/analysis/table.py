@@ -262,7 +262,8 @@ def _head(head: AuxiliaryHead, cost: RowCost, shape: Shape, classes: int) -> Tab
     positions = math.prod(head.output_size(size) for size in shape[:2])
     # Pool and 1×1; dense layer and dropout; linear and softmax.
     numbers = positions * (shape[2] + head.filters) + 2 * head.units + 2 * classes
-    window = f"{head.pool_size}×{head.pool_size}/{head.pool_stride}"
+    pool = f"{head.pool_size}×{head.pool_size}/{head.pool_stride}"
+    window = f"to {head.pooled_size}×{head.pooled_size}" if head.pooled_size else pool
     return TableRow(cost, window, {"#1×1": head.filters}, ACTIVATION_BYTES * numbers)
 
 

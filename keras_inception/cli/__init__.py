@@ -12,9 +12,11 @@ from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import compare, evaluate, export, predict, try_
 from keras_inception.cli.training import train
 from keras_inception.cli.tune import tune
+from keras_inception.cli.weights import import_weights, publish
 from keras_inception.errors import InceptionError
 
-_DESCRIPTION = """GoogLeNet for your images: data, train, runs, evaluate, compare, predict, tune, export, try, analyze.
+_DESCRIPTION = """GoogLeNet for your images: data, train, runs, evaluate, compare, predict, tune, export, try, publish,
+import-weights, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
@@ -27,6 +29,8 @@ app.command(predict)
 app.command(export)
 app.command(tune)
 app.command(name="try")(try_)
+app.command(import_weights)
+app.command(publish)
 
 _data = tyro.extras.SubcommandApp()
 _data.command(check)

@@ -32,7 +32,7 @@ def table(
     Example: keras-inception analyze table googlenet-bn --format markdown
 
     Args:
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         image_size: Side of the image in px.
         classes: Number of classes.
         format: csv has numbers in full and no notes.

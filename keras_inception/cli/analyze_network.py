@@ -26,7 +26,7 @@ def receptive_field(
     Example: keras-inception analyze receptive-field googlenet --measure --photograph cat.jpg --output fields/
 
     Args:
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         photograph: What the fields are drawn over.
         measure: Measure too what units do see: of noise with random weights, or of a run's validation images.
         run: Take this run's network, with its trained weights.
@@ -140,7 +140,7 @@ def gradients(
     Example: keras-inception analyze gradients googlenet-small --output gradients/
 
     Args:
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         run: Take this run's network and images, and tell how its training went.
         normalization: none, lrn, batch; several with commas.
         image_size: Side of the noise in px.

@@ -252,6 +252,9 @@ class Supernet:
             match row:
                 case Conv():
                     x = conv(optional(x, f"{row.name}_reduce"), row.name, stride=row.stride)
+                case MaxPool(padding="ceil"):
+                    beside = [0, row.stride - 1]
+                    x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], beside, beside, [0, 0]]), row.size, row.stride, "VALID")
                 case MaxPool():
                     x = tf.nn.max_pool2d(x, row.size, row.stride, "SAME")
                 case LRN():
@@ -273,7 +276,7 @@ class Supernet:
         self, x: tf.Tensor, name: str, *, cuts: _Cuts, normalize: _Normalize, stride: int = 1
     ) -> tf.Tensor:
         layer, (segments, width) = self.network.get_layer(name), cuts[name]
-        if stride > 1:
+        if stride > 1 and layer.padding == "valid":  # its window is centred
             beside = layer.kernel_size[0] // 2
             x = tf.pad(x, [[0, 0], [beside, beside], [beside, beside], [0, 0]])
         x = tf.nn.conv2d(x, _cut(layer.kernel.value, segments, width), stride, layer.padding.upper())
