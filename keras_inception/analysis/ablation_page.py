@@ -145,7 +145,7 @@ def draw_epochs(results: Sequence[Result], path: Path, *, title: str) -> None:
     figure = Figure(figsize=(5.5 * columns, 0.6 + 3.2 * rows), layout="constrained")
     figure.suptitle(title, parse_math=False)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
-    for axes, (question, of_question) in zip(panels, asked.items(), strict=False):
+    for (question, of_question), axes in zip(asked.items(), panels, strict=False):
         colours = matplotlib.colormaps["viridis"](np.linspace(0.15, 0.9, len(of_question)))
         for one, colour in zip((results[0], *of_question), ("black", *colours), strict=True):
             if one.seeds:
