@@ -1,4 +1,4 @@
-"""analyze, of what is inside a network: receptive fields, activations, gradients and other sizes."""
+"""analyze, of what is inside a network: receptive fields, activations, correlation, gradients and other sizes."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -121,6 +121,65 @@ def activations(
     what = what if images is None else f"at most {images} of {what}"
     page = write_activity(output, config.name, found, pixels, maps, module=name, measured_on=what)
     say(screen, f"the page, with the maps of {name} and the values, is {printable(str(page))}")
+
+
+def correlation(
+    run: Positional[Path],
+    row: Annotated[str | None, flag("NAME", "the last module")] = None,
+    split: Literal["train", "validation"] = "train",
+    images: Annotated[int | None, flag("INT", "all of the split")] = None,
+    output: Path = Path("correlation"),
+) -> None:
+    """Measure which channels of a trained network go together, and propose branch widths from it.
+
+    Clusters of the channels of every Inception module, how far they coincide with its branches, how far correlation
+    reaches over the map, and a table at the same multiply-adds whose branches are as wide as they are uncorrelated:
+    architecture.json, which train and tune take with --architecture.
+
+    Example: keras-inception analyze correlation runs/first --output correlation/
+
+    Args:
+        run: Folder of the run.
+        row: The row whose matrix is drawn, such as 4a or conv2; if it is no module, it is measured too.
+        split: The images to measure on, as evaluation sees them.
+        images: At most so many of them, spread evenly.
+        output: Folder for the page, its pictures and values, and the proposed architecture.json.
+    """
+    from keras_inception.run_folder import RunFolder
+
+    if images is not None:
+        _check_counts(images=images)
+    folder = RunFolder(run)
+    config, table = folder.config(), folder.architecture()
+    load_tensorflow()
+    from keras_inception.analysis.correlation import run_correlations
+    from keras_inception.analysis.proposal import changes, run_multiply_adds, run_proposal
+    from keras_inception.data.decode import printable
+    from keras_inception.report.correlation import correlation_tables, write_correlation
+
+    screen = console()
+    with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
+        found = run_correlations(run, split=split, row=row, limit=images, on_images=on_images, on_progress=on_progress)
+    proposed = run_proposal(run, found)
+    widths = changes(table, proposed)
+    for shown in correlation_tables(found, widths):
+        print_table(screen, shown)
+    before, after = (run_multiply_adds(run, one) for one in (table, proposed))
+    say(screen, "by chance: what 95% of random dealings of the branches stay below; of as many: whatever their branch")
+    what = {"train": "the training images", "validation": "the validation images"}[split]
+    page = write_correlation(
+        output,
+        config.name,
+        found,
+        widths,
+        proposed,
+        row=row or [one.row for one in found if one.branches][-1],
+        multiply_adds=(before, after),
+        measured_on=what if images is None else f"at most {images} of {what}",
+    )
+    say(screen, f"the page, with its pictures and values, is {printable(str(page))}")
+    proposal = printable(str(output / "architecture.json"))
+    say(screen, f"the proposal is {proposal}: {after:,} multiply-adds an image, the given network has {before:,}")
 
 
 def gradients(

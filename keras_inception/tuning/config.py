@@ -9,9 +9,9 @@ import pydantic
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from keras_inception.budget import Budget
 from keras_inception.config import STRICT, Count, RunConfig, first_of
 from keras_inception.errors import ConfigError
-from keras_inception.tuning.budget import Budget
 from keras_inception.tuning.space import Sharing, Space
 
 #: Who proposes what is tried next: keras-tuner's, and evolution over the front.

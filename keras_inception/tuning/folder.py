@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_inception.budget import Budget
 from keras_inception.errors import RunError
 from keras_inception.files import write_json, write_text
 from keras_inception.run_folder import RunFolder
-from keras_inception.tuning.budget import Budget
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.front import GIVEN, Trial, as_csv
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from keras_inception.architecture import Architecture
+from keras_inception.budget import Budget, Fitting, cost
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ArchitectureError, ConfigError
-from keras_inception.tuning.budget import Budget, Fitting, cost
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.finalists import Contender
 from keras_inception.tuning.front import GIVEN, Trial

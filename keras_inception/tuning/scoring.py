@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_inception.architecture import WIDTHS, Architecture
+from keras_inception.budget import LARGEST, Fitting, widened
 from keras_inception.config import RunConfig
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
 from keras_inception.data.pipeline import Images, check_broken, evaluation_batches, read_images, training_batches
@@ -34,7 +35,6 @@ from keras_inception.run_folder import RunFolder
 from keras_inception.training.optimizers import optimizer
 from keras_inception.training.session import resolved
 from keras_inception.training.trainer import train
-from keras_inception.tuning.budget import LARGEST, Fitting, widened
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.supernet import Supernet

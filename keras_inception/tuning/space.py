@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Literal, get_args
 
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.budget import Multiples, widened
 from keras_inception.errors import ArchitectureError, ConfigError, unknown
-from keras_inception.tuning.budget import Multiples, widened
 
 #: Which widths have a multiple in common: none; all of a branch of a stage; of a branch; of a stage; all.
 Sharing = Literal["none", "branch_of_stage", "branch", "stage", "all"]
