@@ -10,6 +10,7 @@ from .architecture import (
     Architecture as Architecture,
     AuxiliaryHead as AuxiliaryHead,
     Conv as Conv,
+    FullyConnected as FullyConnected,
     Inception as Inception,
     MaxPool as MaxPool,
     MlpConv as MlpConv,
@@ -17,6 +18,7 @@ from .architecture import (
 )
 from .blocks import (
     auxiliary_head as auxiliary_head,
+    fully_connected as fully_connected,
     inception_block as inception_block,
     mlpconv_block as mlpconv_block,
     naive_inception_block as naive_inception_block,

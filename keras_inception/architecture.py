@@ -92,16 +92,20 @@ class LRN:
 
 @dataclass(frozen=True)
 class Inception:
-    """One Inception module with dimension reductions (figure 2b): four branches, concatenated along channels.
+    """One Inception module: four branches, concatenated along channels.
 
-    Args: in the column order of Table 1, each a number of channels, ≥ 1.
+    With all its widths it is the module with dimension reductions (figure 2b); with zeros for the reductions and the
+    projection the naive one (figure 2a).
+
+    Args: in the column order of Table 1, each a number of channels, ≥ 1 where 0 has no meaning.
         name: Name of the module, such as "3a"; its layers are called `inception_3a_...`.
         conv1x1: 1×1 convolution of the first branch.
-        reduce3x3: 1×1 in front of the 3×3.
+        reduce3x3: 1×1 in front of the 3×3; 0 for none.
         conv3x3: 3×3 convolution of the second branch.
-        reduce5x5: 1×1 in front of the 5×5.
+        reduce5x5: 1×1 in front of the 5×5; 0 for none.
         conv5x5: 5×5 convolution of the third branch.
-        pool_projection: 1×1 behind the 3×3/1 max pool of the fourth branch.
+        pool_projection: 1×1 behind the 3×3/1 max pool of the fourth branch; 0 for none, so that the branch keeps all
+            channels of the input.
         kernel5x5: Side of the third branch's kernel in pixels, odd: 5 in Table 1; TF-Slim's and torchvision's ports
             have 3 there.
     """
@@ -117,8 +121,12 @@ class Inception:
 
     @property
     def filters(self) -> int:
-        """Number of output channels."""
+        """Number of output channels that convolutions make: all of them, where the pool has its projection."""
         return self.conv1x1 + self.conv3x3 + self.conv5x5 + self.pool_projection
+
+    def output_channels(self, inputs: int) -> int:
+        """Return the number of output channels; a pool without projection adds the `inputs`."""
+        return self.filters + (0 if self.pool_projection else inputs)
 
     def output_size(self, size: int) -> int:
         return size
@@ -156,7 +164,26 @@ class MlpConv:
         return Conv(self.name, self.conv, self.kernel, self.stride).output_size(size)
 
 
-Row = Conv | MaxPool | LRN | Inception | MlpConv
+@dataclass(frozen=True)
+class FullyConnected:
+    """A fully connected layer with ReLU on the whole map, as networks had them in front of the classifier.
+
+    It is what global average pooling takes the place of (arXiv:1312.4400, section 3.2; arXiv:1409.4842, section 5),
+    and it ties the network to one size of image. Its output is a map of 1×1, which the average leaves as it is.
+
+    Args:
+        name: Name of the layer.
+        units: Number of units, ≥ 1.
+    """
+
+    name: str
+    units: int
+
+    def output_size(self, size: int) -> int:
+        return 1
+
+
+Row = Conv | MaxPool | LRN | Inception | MlpConv | FullyConnected
 
 
 @dataclass(frozen=True)
@@ -336,16 +363,17 @@ class Architecture:
         return _from_dict(cls, value)
 
 
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception, MlpConv)}
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception, MlpConv, FullyConnected)}
 
 #: The fields of each kind of row that count channels or units: what `scaled` multiplies.
 WIDTHS: dict[type, tuple[str, ...]] = {
     Conv: ("filters", "reduce"),
     Inception: ("conv1x1", "reduce3x3", "conv3x3", "reduce5x5", "conv5x5", "pool_projection"),
     MlpConv: ("conv", "mlp1", "mlp2"),
+    FullyConnected: ("units",),
     AuxiliaryHead: ("filters", "units"),
 }
-_MAY_BE_ZERO = {"reduce", "depth_radius", "pooled_size"}
+_MAY_BE_ZERO = {"reduce", "depth_radius", "reduce3x3", "reduce5x5", "pool_projection", "pooled_size"}
 
 
 def _check_values(part: Row | AuxiliaryHead) -> None:

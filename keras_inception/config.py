@@ -5,6 +5,7 @@ Nothing here imports TensorFlow. A `RunConfig` read back from a run's config.jso
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -73,7 +74,7 @@ class DataConfig:
     # arXiv:1905.04899), labels with them: alpha of the Beta distribution of the shares; 0 is off. torchvision has 0.2
     # and 1.0, each for half of the pairs, in trainings of 600 epochs.
     mixup: Weight = 0.0
-    cutmix: Weight = 0.0
+    cutmix: Weight = 0.0  # as mixup
     max_broken: Annotated[float, Field(ge=0, le=1)] = (
         0.01  # largest share of the images for training and validation that may be undecodable
     )
@@ -219,6 +220,21 @@ class RunConfig:
             kind = owner.__dataclass_fields__[field].type
             (tree[section[0]] if section else tree)[field] = _parsed(value, kind)
         return _validated(tree)
+
+    def with_table(self, path: Path) -> "RunConfig":
+        """Return this configuration with the network that an architecture file holds, as it stands there.
+
+        Args:
+            path: What `Architecture.to_json` wrote; its name ends in .json.
+        """
+        return self.override(
+            {
+                "model.architecture": str(path),
+                "model.width": 1.0,
+                "model.normalization": None,
+                "model.dropout": None,
+            }
+        )
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)

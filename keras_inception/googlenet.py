@@ -18,6 +18,7 @@ from keras_inception.architecture import (
     LRN,
     Architecture,
     Conv,
+    FullyConnected,
     Inception,
     MaxPool,
     MlpConv,
@@ -352,6 +353,8 @@ def _build_row(x: Any, row: Row, batch_normalization: bool) -> Any:
             return blocks.inception_block(x, row, batch_normalization=batch_normalization)
         case MlpConv():
             return blocks.mlpconv_block(x, row, batch_normalization=batch_normalization)
+        case FullyConnected():
+            return blocks.fully_connected(x, row)
 
 
 def _first_line(error: BaseException) -> str:

@@ -240,6 +240,18 @@ def test_scaling_changes_no_size_stride_name_or_share(table, width):
     assert (scaled.image_size, scaled.dropout) == (table.image_size, table.dropout)
 
 
+def test_what_is_left_out_of_a_module_stays_out_at_any_width():
+    rows = (ki.Inception("3a", 8, 0, 8, 0, 8, 0), ki.FullyConnected("fc", 8))
+    scaled = ki.Architecture("naive", rows).scaled(0.5)
+    assert scaled.rows == (ki.Inception("3a", 4, 0, 4, 0, 4, 0), ki.FullyConnected("fc", 4))
+    assert ki.Architecture.from_json(scaled.to_json()) == scaled
+
+
+def test_a_pool_without_projection_hands_on_its_input():
+    assert ki.Inception("3a", 64, 0, 128, 0, 32, 0).output_channels(192) == 416
+    assert ki.Inception("3a", 64, 96, 128, 16, 32, 32).output_channels(192) == 256
+
+
 @pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf"), "0.5", None])
 def test_a_width_that_is_no_positive_number_is_refused(width):
     with pytest.raises(ArchitectureError, match="width is"):
@@ -317,6 +329,9 @@ def test_json_names_kind_and_columns_of_every_row():
         (lambda v: v["rows"][1].update(padding=None), "None; it takes same or ceil"),
         (lambda v: v["rows"][0].update(name="stem/conv1"), "stem/conv1"),
         (lambda v: v["rows"][0].update(name=7), "7"),
+        (lambda v: v["rows"][6].update(conv3x3=0), "conv3x3 of row '3a' is 0; it takes a whole number ≥ 1"),
+        (lambda v: v["rows"][6].update(reduce3x3=-1), "reduce3x3 of row '3a' is -1; it takes a whole number ≥ 0"),
+        (lambda v: v["rows"].append({"kind": "FullyConnected", "name": "fc", "units": 0}), "units of row 'fc' is 0"),
         (lambda v: v["rows"][2].update(alpha="1e-4"), "alpha"),
         (lambda v: v["rows"][1].update(name="conv1"), "two rows named 'conv1'"),
         (lambda v: v["auxiliary"][0].update(after="4z"), "unknown row '4z'"),

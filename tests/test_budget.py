@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from keras_inception.architecture import GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL
+from keras_inception.budget import Budget, Fitting, choices, cost, widened
 from keras_inception.cost import row_costs
 from keras_inception.errors import ConfigError
-from keras_inception.tuning.budget import Budget, Fitting, choices, cost, widened
 from keras_inception.tuning.space import MULTIPLES, Space
 
 SHAPE, CLASSES = (224, 224, 3), 1000

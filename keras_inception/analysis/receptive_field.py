@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_inception.analysis.branches import BRANCHES, branch_layer, output_layer
-from keras_inception.architecture import LRN, Architecture, Conv, Inception, MaxPool, MlpConv, Row
+from keras_inception.architecture import LRN, Architecture, Conv, FullyConnected, Inception, MaxPool, MlpConv, Row
 from keras_inception.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -222,6 +222,8 @@ def _of_row(row: Row, seen: Field) -> Iterator[Field]:
             yield _behind(seen, row.name, "", row.size, row.stride, 0, row.output_size(seen.units))
         case MaxPool():
             yield _behind_same(seen, row.name, row.size, row.stride)
+        case FullyConnected():
+            yield _behind(seen, row.name, "", seen.units, 1, 0, 1)
         case Inception():
             kernels = dict(zip(BRANCHES, (1, 3, row.kernel5x5, 3), strict=True))
             branches = [

@@ -7,6 +7,7 @@ import sys
 import tyro
 
 from keras_inception.cli import analyze, analyze_network, history
+from keras_inception.cli.ablation import ablation
 from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import compare, evaluate, export, predict, try_
 from keras_inception.cli.training import train
@@ -49,12 +50,17 @@ _analyze.command(analyze.sparsity)
 _analyze.command(analyze.output_size)
 _analyze.command(analyze_network.receptive_field)
 _analyze.command(analyze_network.activations)
+_analyze.command(analyze_network.correlation)
 _analyze.command(analyze_network.gradients)
 _analyze.command(analyze_network.other_sizes)
+_analyze.command(ablation)
 app.command(
     _analyze,
     name="analyze",
-    help="Tables about an architecture, by arithmetic.\n\nExample: keras-inception analyze table googlenet-bn",
+    help=(
+        "What is said about these networks, as figures and pictures: by arithmetic, and measured.\n\n"
+        "Example: keras-inception analyze table googlenet-bn"
+    ),
 )
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from keras_inception.analysis.other_sizes import SizeFigures
     from keras_inception.analysis.receptive_field import EffectiveField, Field
 
-# Of each branch; dashes, since the 3×3 and the pool see the same field.
-_LINES: dict[str, tuple[str, Any]] = {
+#: Colour and line of each branch; dashes, since the 3×3 and the pool see the same field.
+BRANCH_LINES: dict[str, tuple[str, Any]] = {
     "1×1": ("tab:green", "-"),
     "3×3": ("tab:orange", "-"),
     "pool": ("tab:blue", (0, (4, 4))),
@@ -55,17 +55,18 @@ def draw_fields(
         axes.imshow(_heated(pixels, None if one is None else one.energy))
         branches = [field for field in found if field.row == whole.row and field.branch]
         for field in branches or [whole]:
-            _square(axes, field.span(field.centre), _LINES[field.branch] if field.branch else _ROW)
+            _square(axes, field.span(field.centre), BRANCH_LINES[field.branch] if field.branch else _ROW)
         if one is not None and one.side is not None:
             first, end = whole.span(whole.centre)
             middle = (first + end) / 2
             _square(axes, (middle - one.side / 2, middle + one.side / 2), _EFFECTIVE)
-        seen = "" if one is None or one.side is None else f", effective {one.side:,}"
+        seen = " > image" if whole.size > len(pixels) else ""
+        seen += "" if one is None or one.side is None else f", effective {one.side:,}"
         axes.set_title(f"{whole.row}: {whole.size:,} px{seen}", fontsize=9, parse_math=False)
         axes.set(xlim=(-0.5, len(pixels) - 0.5), ylim=(len(pixels) - 0.5, -0.5), xticks=[], yticks=[])
     for axes in grid[len(wholes) :]:
         axes.set_axis_off()
-    names = {name: style for name, style in _LINES.items() if has_branches}
+    names = {name: style for name, style in BRANCH_LINES.items() if has_branches}
     names |= {"row": _ROW} if not has_branches else {}
     names |= {"effective: 95% of the energy": _EFFECTIVE} if known else {}
     handles = [Line2D([], [], color=colour, linestyle=style, label=name) for name, (colour, style) in names.items()]

@@ -6,11 +6,11 @@ import keras
 import keras_tuner
 
 from keras_inception.architecture import GOOGLENET, Architecture, get_architecture
+from keras_inception.budget import Budget, Fitting
 from keras_inception.config import TrainingConfig, reference_rate
 from keras_inception.cost import Shape
 from keras_inception.errors import ConfigError
 from keras_inception.googlenet import MAIN, GoogLeNet
-from keras_inception.tuning.budget import Budget, Fitting
 from keras_inception.tuning.space import Point, Sharing, Space
 
 

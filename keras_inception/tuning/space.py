@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Literal, get_args
 
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.budget import Multiples, widened
 from keras_inception.errors import ArchitectureError, ConfigError, unknown
-from keras_inception.tuning.budget import Multiples, widened
 
 #: Which widths have a multiple in common: none; all of a branch of a stage; of a branch; of a stage; all.
 Sharing = Literal["none", "branch_of_stage", "branch", "stage", "all"]
@@ -107,7 +107,11 @@ class Space:
     def parameters(self) -> tuple[Parameter, ...]:
         """All hyperparameters, in a fixed order."""
         names = dict.fromkeys(
-            self._name_of(row.name, width) for rows in self.stages.values() for row in rows for width in _BRANCHES
+            self._name_of(row.name, width)
+            for rows in self.stages.values()
+            for row in rows
+            for width in _BRANCHES
+            if getattr(row, width)
         )
         found = [Parameter(name, MULTIPLES, 1.0) for name in names]
         for stage, rows in list(self.stages.items())[1:] if self.depth else []:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, get_args
@@ -22,8 +22,7 @@ LARGEST = 1.25
 #: From the name of a row and that of a width of it to what it is multiplied by.
 Multiples = Callable[[str, str], float]
 
-# Every width has reached its largest at this factor on multiples of 0.25 and more.
-_FACTORS = (0.0, LARGEST / 0.25 + 1)
+_SMALLEST_MULTIPLE = 0.25
 _HALVINGS = 24
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _AMOUNT = re.compile(r"(\d+\.?\d*(?:e[+-]?\d+)?|\.\d+)\s*(x|ms|k|m|g|)", re.IGNORECASE)
@@ -99,6 +98,8 @@ class Fitting:
         budget: In multiply-adds or parameters.
         input_shape: Height, width and channels of the images.
         classes: Number of classes.
+        largest: No width grows beyond this multiple of the given one.
+        held: Names of the rows that keep the widths they have.
 
     Raises:
         ConfigError: The budget is a latency, which no arithmetic tells, or the smallest widths exceed it.
@@ -108,11 +109,13 @@ class Fitting:
     budget: Budget
     input_shape: Shape
     classes: int
+    largest: float = LARGEST
+    held: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.budget.quantity == "latency":
             raise ConfigError("a latency is measured, not computed; give multiply_adds or parameters")
-        smallest = self.cost(widened(self.table, _alike, 0.0))
+        smallest = self.cost(self._widened(self.table, _alike, 0.0))
         if smallest > self.limit:
             raise ConfigError(
                 f"the budget is {self.budget}; with a width of 1 everywhere {self.table.name!r} still costs "
@@ -136,23 +139,27 @@ class Fitting:
             multiples: Of every width, ≥ 0.25; by default all are alike, which scales the table uniformly.
             size: Share of the budget that may be used up.
         """
-        limit = max(self.limit * size, self.cost(widened(table, multiples, 0.0)))
-        low, high = _FACTORS
+        limit = max(self.limit * size, self.cost(self._widened(table, multiples, 0.0)))
+        # Every width has reached its largest at this factor.
+        low, high = 0.0, self.largest / _SMALLEST_MULTIPLE + 1
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            if self.cost(widened(table, multiples, middle)) <= limit:
+            if self.cost(self._widened(table, multiples, middle)) <= limit:
                 low = middle
             else:
                 high = middle
-        return self._filled(table, widened(table, multiples, low), multiples, limit)
+        return self._filled(table, self._widened(table, multiples, low), multiples, limit)
+
+    def _widened(self, table: Architecture, multiples: Multiples, factor: float) -> Architecture:
+        return widened(table, multiples, factor, largest=self.largest, held=self.held)
 
     def _filled(self, given: Architecture, table: Architecture, multiples: Multiples, limit: float) -> Architecture:
         """Raise single widths by a step where there is room, those first that the factor would raise next."""
         steps: list[tuple[float, int, dict[str, Any]]] = []
         for place, row in enumerate(given.rows):
-            for name in _widths(row):
+            for name in _widths(row) if row.name not in self.held else ():
                 old = getattr(row, name)
-                higher = next((n for n in choices(old) if n > getattr(table.rows[place], name)), None)
+                higher = next((n for n in choices(old, self.largest) if n > getattr(table.rows[place], name)), None)
                 if higher is not None:
                     steps.append((higher / (multiples(row.name, name) * old), place, {name: higher}))
         for _, place, change in sorted(steps, key=lambda step: step[:2]):
@@ -163,32 +170,41 @@ class Fitting:
         return table
 
 
-def widened(table: Architecture, multiples: Multiples, factor: float = 1.0) -> Architecture:
+def widened(
+    table: Architecture,
+    multiples: Multiples,
+    factor: float = 1.0,
+    *,
+    largest: float = LARGEST,
+    held: Collection[str] = (),
+) -> Architecture:
     """Return a table with every width times its multiple times one factor, as the nearest that a width can be.
 
-    Heads are as wide as the given ones.
+    Heads, and the rows that are held, are as wide as the given ones; no width grows beyond `largest` times its own.
     """
 
     def widen(row: Any) -> Any:
+        if row.name in held:
+            return row
         widths = {}
         for name in _widths(row):
             old = getattr(row, name)
             wanted = factor * multiples(row.name, name) * old
-            widths[name] = min(choices(old), key=lambda width: abs(width - wanted))
+            widths[name] = min(choices(old, largest), key=lambda width: abs(width - wanted))
         return dataclasses.replace(row, **widths)
 
     return dataclasses.replace(table, rows=tuple(map(widen, table.rows)))
 
 
 @cache
-def choices(given: int) -> tuple[int, ...]:
-    """Return what a width can be: the given one, below 16 any, from there on multiples of 8, up to 1.25 times itself.
+def choices(given: int, largest: float = LARGEST) -> tuple[int, ...]:
+    """Return what a width can be: the given one, below 16 any, from there on multiples of 8, up to `largest` of itself.
 
     >>> choices(24)
     (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 24)
     """
-    largest = int(LARGEST * given)
-    return tuple(sorted({given, *range(1, min(COARSE, largest + 1)), *range(COARSE, largest + 1, STEP)}))
+    end = int(largest * given) + 1
+    return tuple(sorted({given, *range(1, min(COARSE, end)), *range(COARSE, end, STEP)}))
 
 
 def _widths(row: Row) -> list[str]:
