@@ -27,7 +27,7 @@ TRAINING = {
 PHOTOGRAPHS = {"02_your_own_photographs": 3}
 
 # What differs between machines where a network is trained: its figures, its answers, and the tables around them.
-MEASURED = re.compile(r"\d[\d.,]*%?|\b(?:mono|poly|none of these)\b|[\u2500-\u257f]")
+MEASURED = re.compile(r"-?\d[\d.,]*%?|\b(?:mono|poly|none of these)\b|[\u2500-\u257f]")
 
 
 def words(text):
