@@ -28,9 +28,8 @@ class Conv:
         kernel: Side of the square kernel in pixels, odd.
         stride: Stride in pixels.
         reduce: Channels of the 1×1 convolution in front; 0 for none.
-
-    The input is padded by (kernel − 1) / 2 on each side, so that at stride 2 the window is centred, as in Caffe;
-    SAME padding would pad the right and lower side more.
+        padding: "symmetric" pads by (kernel − 1) / 2 on each side, so that at stride 2 the window is centred, as in
+            Caffe and torchvision; "same" is TensorFlow's, which at stride 2 pads the right and lower side more.
     """
 
     name: str
@@ -38,8 +37,11 @@ class Conv:
     kernel: int
     stride: int = 1
     reduce: int = 0
+    padding: Literal["symmetric", "same"] = "symmetric"
 
     def output_size(self, size: int) -> int:
+        if self.padding == "same":
+            return math.ceil(size / self.stride)
         return (size + 2 * (self.kernel // 2) - self.kernel) // self.stride + 1
 
 
@@ -51,13 +53,18 @@ class MaxPool:
         name: Name of the layer.
         size: Side of the square window in pixels.
         stride: Stride in pixels.
+        padding: "same", or "ceil", Caffe's and torchvision's: windows begin at the first pixel, and the last may reach
+            beyond the map. The two differ on maps of odd size alone.
     """
 
     name: str
     size: int = 3
     stride: int = 2
+    padding: Literal["same", "ceil"] = "same"
 
     def output_size(self, size: int) -> int:
+        if self.padding == "ceil":
+            return math.ceil((size - self.size) / self.stride) + 1
         return math.ceil(size / self.stride)
 
 
@@ -85,16 +92,22 @@ class LRN:
 
 @dataclass(frozen=True)
 class Inception:
-    """One Inception module with dimension reductions (figure 2b): four branches, concatenated along channels.
+    """One Inception module: four branches, concatenated along channels.
 
-    Args: in the column order of Table 1, each a number of channels, ≥ 1.
+    With all its widths it is the module with dimension reductions (figure 2b); with zeros for the reductions and the
+    projection the naive one (figure 2a).
+
+    Args: in the column order of Table 1, each a number of channels, ≥ 1 where 0 has no meaning.
         name: Name of the module, such as "3a"; its layers are called `inception_3a_...`.
         conv1x1: 1×1 convolution of the first branch.
-        reduce3x3: 1×1 in front of the 3×3.
+        reduce3x3: 1×1 in front of the 3×3; 0 for none.
         conv3x3: 3×3 convolution of the second branch.
-        reduce5x5: 1×1 in front of the 5×5.
+        reduce5x5: 1×1 in front of the 5×5; 0 for none.
         conv5x5: 5×5 convolution of the third branch.
-        pool_projection: 1×1 behind the 3×3/1 max pool of the fourth branch.
+        pool_projection: 1×1 behind the 3×3/1 max pool of the fourth branch; 0 for none, so that the branch keeps all
+            channels of the input.
+        kernel5x5: Side of the third branch's kernel in pixels, odd: 5 in Table 1; TF-Slim's and torchvision's ports
+            have 3 there.
     """
 
     name: str
@@ -104,11 +117,16 @@ class Inception:
     reduce5x5: int
     conv5x5: int
     pool_projection: int
+    kernel5x5: int = 5
 
     @property
     def filters(self) -> int:
-        """Number of output channels."""
+        """Number of output channels that convolutions make: all of them, where the pool has its projection."""
         return self.conv1x1 + self.conv3x3 + self.conv5x5 + self.pool_projection
+
+    def output_channels(self, inputs: int) -> int:
+        """Return the number of output channels; a pool without projection adds the `inputs`."""
+        return self.filters + (0 if self.pool_projection else inputs)
 
     def output_size(self, size: int) -> int:
         return size
@@ -146,7 +164,26 @@ class MlpConv:
         return Conv(self.name, self.conv, self.kernel, self.stride).output_size(size)
 
 
-Row = Conv | MaxPool | LRN | Inception | MlpConv
+@dataclass(frozen=True)
+class FullyConnected:
+    """A fully connected layer with ReLU on the whole map, as networks had them in front of the classifier.
+
+    It is what global average pooling takes the place of (arXiv:1312.4400, section 3.2; arXiv:1409.4842, section 5),
+    and it ties the network to one size of image. Its output is a map of 1×1, which the average leaves as it is.
+
+    Args:
+        name: Name of the layer.
+        units: Number of units, ≥ 1.
+    """
+
+    name: str
+    units: int
+
+    def output_size(self, size: int) -> int:
+        return 1
+
+
+Row = Conv | MaxPool | LRN | Inception | MlpConv | FullyConnected
 
 
 @dataclass(frozen=True)
@@ -161,6 +198,8 @@ class AuxiliaryHead:
         dropout: Share of units dropped, in [0, 1).
         pool_size: Side of the average pool in pixels, no padding.
         pool_stride: Stride of the average pool in pixels.
+        pooled_size: Side of the pooled map, whatever the image's size, as torchvision's heads have it; 0 is what
+            `pool_size` and `pool_stride` give.
     """
 
     name: str
@@ -170,9 +209,12 @@ class AuxiliaryHead:
     dropout: float = 0.7
     pool_size: int = 5
     pool_stride: int = 3
+    pooled_size: int = 0
 
     def output_size(self, size: int) -> int:
         """Side of the pooled map; below 1 where the map is smaller than the window."""
+        if self.pooled_size:
+            return self.pooled_size
         return (size - self.pool_size) // self.pool_stride + 1
 
 
@@ -256,7 +298,7 @@ class Architecture:
         """Return this table with every width, stem and heads included, multiplied by `width` and rounded, at least 1.
 
         >>> GOOGLENET.scaled(width=0.5).rows[0]
-        Conv(name='conv1', filters=32, kernel=7, stride=2, reduce=0)
+        Conv(name='conv1', filters=32, kernel=7, stride=2, reduce=0, padding='symmetric')
 
         Raises:
             ArchitectureError: `width` is not a positive number.
@@ -321,16 +363,17 @@ class Architecture:
         return _from_dict(cls, value)
 
 
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception, MlpConv)}
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Conv, MaxPool, LRN, Inception, MlpConv, FullyConnected)}
 
 #: The fields of each kind of row that count channels or units: what `scaled` multiplies.
 WIDTHS: dict[type, tuple[str, ...]] = {
     Conv: ("filters", "reduce"),
     Inception: ("conv1x1", "reduce3x3", "conv3x3", "reduce5x5", "conv5x5", "pool_projection"),
     MlpConv: ("conv", "mlp1", "mlp2"),
+    FullyConnected: ("units",),
     AuxiliaryHead: ("filters", "units"),
 }
-_MAY_BE_ZERO = {"reduce", "depth_radius"}
+_MAY_BE_ZERO = {"reduce", "depth_radius", "reduce3x3", "reduce5x5", "pool_projection", "pooled_size"}
 
 
 def _check_values(part: Row | AuxiliaryHead) -> None:
@@ -348,8 +391,10 @@ def _check_values(part: Row | AuxiliaryHead) -> None:
             raise ArchitectureError(f"{field.name} of row {part.name!r} is {value!r}; it takes a number")
         if field.name == "dropout" and not 0 <= value < 1:
             raise ArchitectureError(f"dropout of head {part.name!r} is {value!r}; it takes a share in [0, 1)")
-        if field.name == "kernel" and value % 2 == 0:
-            raise ArchitectureError(f"kernel of row {part.name!r} is {value}; it takes an odd number")
+        if field.name in ("kernel", "kernel5x5") and value % 2 == 0:
+            raise ArchitectureError(f"{field.name} of row {part.name!r} is {value}; it takes an odd number")
+        if field.name == "padding" and value not in (known := get_args(field.type)):
+            raise ArchitectureError(f"padding of row {part.name!r} is {value!r}; it takes {' or '.join(known)}")
 
 
 def _with_lrn(rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -443,7 +488,41 @@ NIN = Architecture(
     image_size=32,
 )
 
-ARCHITECTURES = {table.name: table for table in (GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL, NIN)}
+
+def _port(row: Row, padding: Literal["symmetric", "same"], pooling: Literal["same", "ceil"]) -> Row:
+    """Return a row of Table 1 as the ports have it, which share a 3×3 in place of the 5×5 and a last pool of 2×2."""
+    match row:
+        case Conv():
+            return dataclasses.replace(row, padding=padding)
+        case MaxPool():
+            return dataclasses.replace(row, size=2 if row.name == "pool4" else row.size, padding=pooling)
+        case Inception():
+            return dataclasses.replace(row, kernel5x5=3)
+    return row
+
+
+#: torchvision's `googlenet`: batch normalisation, pools in ceil mode, heads that pool to 4×4 at any size.
+GOOGLENET_TORCHVISION = dataclasses.replace(
+    GOOGLENET_BN,
+    name="googlenet-torchvision",
+    rows=tuple(_port(row, "symmetric", "ceil") for row in GOOGLENET_BN.rows),
+    auxiliary=tuple(dataclasses.replace(head, pooled_size=4) for head in GOOGLENET_BN.auxiliary),
+    dropout=0.2,
+)
+
+#: TF-Slim's `inception_v1`: batch normalisation, SAME padding everywhere, no heads.
+GOOGLENET_SLIM = dataclasses.replace(
+    GOOGLENET_BN,
+    name="googlenet-slim",
+    rows=tuple(_port(row, "same", "same") for row in GOOGLENET_BN.rows),
+    auxiliary=(),
+    dropout=0.2,
+)
+
+ARCHITECTURES = {
+    table.name: table
+    for table in (GOOGLENET, GOOGLENET_BN, GOOGLENET_SMALL, GOOGLENET_TORCHVISION, GOOGLENET_SLIM, NIN)
+}
 
 
 def get_architecture(name: str) -> Architecture:

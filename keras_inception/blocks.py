@@ -4,13 +4,14 @@ Every layer is named after its row and branch, as in `inception_3a_5x5_reduce`. 
 Keras's `image_data_format` decides.
 """
 
+import dataclasses
 from functools import partial
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import keras
 from keras import layers
 
-from keras_inception.architecture import AuxiliaryHead, Conv, Inception, MaxPool, MlpConv
+from keras_inception.architecture import AuxiliaryHead, Conv, FullyConnected, Inception, MaxPool, MlpConv
 from keras_inception.errors import ArchitectureError
 from keras_inception.layers import batch_normalization as batch_normalization_layer, channel_axis
 
@@ -18,11 +19,19 @@ Tensor: TypeAlias = keras.KerasTensor
 
 
 def convolution(
-    x: Tensor, filters: int, kernel: int, *, name: str, stride: int = 1, batch_normalization: bool = False
+    x: Tensor,
+    filters: int,
+    kernel: int,
+    *,
+    name: str,
+    stride: int = 1,
+    batch_normalization: bool = False,
+    padding: Literal["symmetric", "same"] = "symmetric",
 ) -> Tensor:
     """Convolve, add a bias or normalise, and rectify.
 
-    At stride 1 the padding is SAME; above it the input is padded by kernel // 2 on each side, as in Caffe.
+    At stride 1 the padding is SAME; above it the input is padded by kernel // 2 on each side, as in Caffe, unless SAME
+    is asked for.
 
     Args:
         x: `(batch, height, width, channels)`.
@@ -31,17 +40,19 @@ def convolution(
         name: Name of the convolution; `_pad`, `_bn` and `_relu` are added for the layers around it.
         stride: Stride in pixels.
         batch_normalization: Whether batch normalisation stands in place of the bias.
+        padding: As `Conv` has it.
 
     Returns:
         `(batch, height / stride, width / stride, filters)`.
     """
-    if stride > 1:
+    centred = stride > 1 and padding == "symmetric"
+    if centred:
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
     x = layers.Conv2D(
         filters,
         kernel,
         strides=stride,
-        padding="valid" if stride > 1 else "same",
+        padding="valid" if centred else "same",
         use_bias=not batch_normalization,
         kernel_initializer="he_normal",
         name=name,
@@ -54,13 +65,18 @@ def convolution(
 def convolution_row(x: Tensor, row: Conv, *, batch_normalization: bool = False) -> Tensor:
     """Build a convolution row of the stem, with its 1×1 reduction where it has one."""
     conv = partial(convolution, batch_normalization=batch_normalization)
-    if row.reduce:
-        x = conv(x, row.reduce, 1, name=f"{row.name}_reduce")
-    return conv(x, row.filters, row.kernel, name=row.name, stride=row.stride)
+    x = _pointwise(x, row.reduce, name=f"{row.name}_reduce", batch_normalization=batch_normalization)
+    return conv(x, row.filters, row.kernel, name=row.name, stride=row.stride, padding=row.padding)
 
 
 def max_pool(x: Tensor, row: MaxPool) -> Tensor:
-    """Build a max pool with SAME padding: `(batch, ceil(height / stride), ceil(width / stride), channels)`."""
+    """Build a max pool: with SAME padding `(batch, ceil(height / stride), ceil(width / stride), channels)`.
+
+    In ceil mode the map is padded with zeros below and on the right, which no value behind a ReLU is smaller than.
+    """
+    if row.padding == "ceil":
+        x = layers.ZeroPadding2D(((0, row.stride - 1), (0, row.stride - 1)), name=f"{row.name}_pad")(x)
+        return layers.MaxPooling2D(row.size, row.stride, name=row.name)(x)
     return layers.MaxPooling2D(row.size, row.stride, padding="same", name=row.name)(x)
 
 
@@ -86,7 +102,7 @@ def mlpconv_block(x: Tensor, row: MlpConv, *, batch_normalization: bool = False)
 
 
 def inception_block(x: Tensor, row: Inception, *, batch_normalization: bool = False) -> Tensor:
-    """Build the Inception module with dimension reductions (arXiv:1409.4842, figure 2b).
+    """Build an Inception module (arXiv:1409.4842, figure 2b; with zeros among its widths 2a, or what lies between).
 
     >>> import keras
     >>> image = keras.Input((28, 28, 192))
@@ -99,20 +115,22 @@ def inception_block(x: Tensor, row: Inception, *, batch_normalization: bool = Fa
         batch_normalization: Whether batch normalisation stands in place of biases.
 
     Returns:
-        `(batch, height, width, conv1x1 + conv3x3 + conv5x5 + pool_projection)`.
+        `(batch, height, width, conv1x1 + conv3x3 + conv5x5 + pool_projection)`; without a projection all channels of
+        the input stand in its place.
 
     Raises:
         ArchitectureError: `row` is no `Inception`.
     """
     name = _prefix(row)
     conv = partial(convolution, batch_normalization=batch_normalization)
+    pointwise = partial(_pointwise, batch_normalization=batch_normalization)
     branch1x1 = conv(x, row.conv1x1, 1, name=f"{name}_1x1")
-    branch3x3 = conv(x, row.reduce3x3, 1, name=f"{name}_3x3_reduce")
+    branch3x3 = pointwise(x, row.reduce3x3, name=f"{name}_3x3_reduce")
     branch3x3 = conv(branch3x3, row.conv3x3, 3, name=f"{name}_3x3")
-    branch5x5 = conv(x, row.reduce5x5, 1, name=f"{name}_5x5_reduce")
-    branch5x5 = conv(branch5x5, row.conv5x5, 5, name=f"{name}_5x5")
+    branch5x5 = pointwise(x, row.reduce5x5, name=f"{name}_5x5_reduce")
+    branch5x5 = conv(branch5x5, row.conv5x5, row.kernel5x5, name=f"{name}_5x5")
     branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
-    branch_pool = conv(branch_pool, row.pool_projection, 1, name=f"{name}_pool_projection")
+    branch_pool = pointwise(branch_pool, row.pool_projection, name=f"{name}_pool_projection")
     return _concatenate([branch1x1, branch3x3, branch5x5, branch_pool], name)
 
 
@@ -130,13 +148,35 @@ def naive_inception_block(x: Tensor, row: Inception, *, batch_normalization: boo
     Raises:
         ArchitectureError: `row` is no `Inception`.
     """
-    name = _prefix(row)
-    conv = partial(convolution, batch_normalization=batch_normalization)
-    branch1x1 = conv(x, row.conv1x1, 1, name=f"{name}_1x1")
-    branch3x3 = conv(x, row.conv3x3, 3, name=f"{name}_3x3")
-    branch5x5 = conv(x, row.conv5x5, 5, name=f"{name}_5x5")
-    branch_pool = layers.MaxPooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
-    return _concatenate([branch1x1, branch3x3, branch5x5, branch_pool], name)
+    _prefix(row)  # refuses what is no module
+    naive = dataclasses.replace(row, reduce3x3=0, reduce5x5=0, pool_projection=0)
+    return inception_block(x, naive, batch_normalization=batch_normalization)
+
+
+def fully_connected(x: Tensor, row: FullyConnected) -> Tensor:
+    """Build a fully connected layer with bias and ReLU, as the convolution that it is, whose kernel is the whole map.
+
+    >>> import keras
+    >>> fully_connected(keras.Input((7, 7, 1024)), FullyConnected("fc", 1024)).shape
+    (None, 1, 1, 1024)
+
+    Args:
+        x: `(batch, height, width, channels)` with known sizes.
+        row: Name and number of units.
+
+    Returns:
+        `(batch, 1, 1, units)`.
+
+    Raises:
+        ArchitectureError: The size of the map is unknown.
+    """
+    height, width = _spatial(x)
+    if height is None or width is None:
+        raise ArchitectureError(
+            f"row {row.name!r} is fully connected and needs an image of known size; give input_shape with numbers"
+        )
+    x = layers.Conv2D(row.units, (height, width), kernel_initializer="he_normal", name=row.name)(x)
+    return layers.ReLU(name=f"{row.name}_relu")(x)
 
 
 def auxiliary_head(
@@ -168,11 +208,14 @@ def auxiliary_head(
     height, width = _spatial(x)
     if height is None or width is None:
         raise ArchitectureError(f"head {name!r} needs an image of known size; give input_shape with numbers")
-    if min(height, width) < row.pool_size:
+    if min(height, width) < row.pool_size and not row.pooled_size:
         raise ArchitectureError(
             f"head {name!r} stands on a map of {height}×{width} px; its pool needs {row.pool_size}×{row.pool_size}"
         )
-    x = layers.AveragePooling2D(row.pool_size, row.pool_stride, name=f"{name}_pool")(x)  # 4×4 at 224 px
+    if row.pooled_size:
+        x = layers.AdaptiveAveragePooling2D(row.pooled_size, name=f"{name}_pool")(x)
+    else:
+        x = layers.AveragePooling2D(row.pool_size, row.pool_stride, name=f"{name}_pool")(x)  # 4×4 at 224 px
     x = convolution(x, row.filters, 1, name=f"{name}_1x1", batch_normalization=batch_normalization)
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dense(row.units, kernel_initializer="he_normal", name=f"{name}_dense")(x)
@@ -188,6 +231,11 @@ def classifier(x: Tensor, classes: int, name: str, *, activation: str | None = "
     """
     dtype = keras.config.dtype_policy().variable_dtype
     return layers.Dense(classes, activation=activation, dtype=dtype, name=name)(x)
+
+
+def _pointwise(x: Tensor, filters: int, *, name: str, batch_normalization: bool) -> Tensor:
+    """Build a 1×1 convolution; of 0 filters there is none."""
+    return convolution(x, filters, 1, name=name, batch_normalization=batch_normalization) if filters else x
 
 
 def _prefix(row: Inception) -> str:

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from keras_inception.config import DataConfig
 from keras_inception.errors import InceptionError, RunError, imported
 from keras_inception.run_folder import RunFolder
+from keras_inception.weights.imagenet import class_names
+from keras_inception.weights.published import CROP_FRACTION, PUBLISHED, PublishedWeights
 
-#: What answers: a run's folder, or a file or folder that was exported.
-Kind = Literal["run", "saved_model", "tflite", "onnx", "keras"]
+#: What answers: a run's folder, a file or folder that was exported, or published weights.
+Kind = Literal["run", "saved_model", "tflite", "onnx", "keras", "published"]
 
 #: Name of the card inside a .tflite and .keras file, in a SavedModel's folder assets.extra, and in an ONNX's metadata.
 CARD = "keras_inception.json"
@@ -61,15 +63,20 @@ class Card:
 
 
 def kind_of(path: Path) -> Kind:
-    """Return what a path is by its ending and, of a folder, its content; what is not there is taken for a run."""
+    """Return what a path is by its ending and, of a folder, its content; what is not there is taken for a run.
+
+    The name of published weights is one where nothing else has it.
+    """
     endings: dict[str, Kind] = {".tflite": "tflite", ".onnx": "onnx", ".keras": "keras"}
     if (path / "saved_model.pb").is_file():
         return "saved_model"
+    if str(path) in PUBLISHED and not path.exists():
+        return "published"
     return endings.get(path.suffix, "run")
 
 
 def read_card(path: str | Path) -> Card:
-    """Read the card of a run, a SavedModel's numbered folder, or a .tflite, .onnx or .keras file.
+    """Read the card of a run, a SavedModel's numbered folder, a .tflite, .onnx or .keras file, or published weights.
 
     Raises:
         RunError: There is no such thing, or it is no export of this package.
@@ -80,6 +87,8 @@ def read_card(path: str | Path) -> Card:
         folder = RunFolder(path)
         config = folder.config()
         return Card(path, config.name, folder.labels(), config.data)
+    if kind == "published":
+        return _of_published(PUBLISHED[str(path)])
     if not path.exists():
         raise RunError(f"there is no file {str(path)!r}; 'keras-inception export' makes one")
     readers = {"saved_model": _of_saved_model, "tflite": _of_zip, "keras": _of_zip, "onnx": _of_onnx}
@@ -91,6 +100,12 @@ def read_card(path: str | Path) -> Card:
             "run, or one of its exports"
         ) from None
     return Card.from_json(text, path)
+
+
+def _of_published(weights: PublishedWeights) -> Card:
+    data = DataConfig(image_size=weights.image_size, value_range=weights.value_range, crop_fraction=CROP_FRACTION)
+    about = {"url": weights.url, "licence": weights.licence, "reference": weights.reference}
+    return Card(Path(weights.name), weights.name, class_names(weights.classes), data, about)
 
 
 def put_into_zip(card: Card, path: Path) -> None:

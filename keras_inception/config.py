@@ -5,6 +5,7 @@ Nothing here imports TensorFlow. A `RunConfig` read back from a run's config.jso
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -22,6 +23,7 @@ Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Part = Annotated[float, Field(gt=0, le=1)]
+Bound = float | tuple[float, float, float]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and Keras take
 
 
@@ -44,7 +46,8 @@ class DataConfig:
     data_dir: str | None = None  # where TFDS keeps its sets; None is its own default, ~/tensorflow_datasets
     image_size: Count | None = None  # side of the square input, px; None is the architecture's own
     channels: Literal[1, 3] = 3  # grey images become three equal channels where it is 3
-    value_range: tuple[float, float] = (-1.0, 1.0)  # what 0 and 255 become
+    # What 0 and 255 become: a number, or three for red, green and blue, as the public checkpoints want.
+    value_range: tuple[Bound, Bound] = (-1.0, 1.0)
     resize: Literal["bilinear", "bicubic", "area", "lanczos3"] = "bilinear"  # antialiased, of the shorter side
     crop_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the resized shorter side in the centre crop
     # Training sees a patch of every image, drawn anew in every epoch (arXiv:1409.4842, section 6); without, what
@@ -71,13 +74,17 @@ class DataConfig:
     # arXiv:1905.04899), labels with them: alpha of the Beta distribution of the shares; 0 is off. torchvision has 0.2
     # and 1.0, each for half of the pairs, in trainings of 600 epochs.
     mixup: Weight = 0.0
-    cutmix: Weight = 0.0
+    cutmix: Weight = 0.0  # as mixup
     max_broken: Annotated[float, Field(ge=0, le=1)] = (
         0.01  # largest share of the images for training and validation that may be undecodable
     )
     validation_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     test_fraction: Share = 0.15  # of all images, where the source has no such split of its own
     split_seed: Seed = 0  # which images they are
+
+    def __post_init__(self) -> None:
+        if self.channels == 1 and not all(isinstance(bound, float | int) for bound in self.value_range):
+            raise ConfigError("data.value_range has bounds for red, green and blue; with data.channels 1 it takes two")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -213,6 +220,21 @@ class RunConfig:
             kind = owner.__dataclass_fields__[field].type
             (tree[section[0]] if section else tree)[field] = _parsed(value, kind)
         return _validated(tree)
+
+    def with_table(self, path: Path) -> "RunConfig":
+        """Return this configuration with the network that an architecture file holds, as it stands there.
+
+        Args:
+            path: What `Architecture.to_json` wrote; its name ends in .json.
+        """
+        return self.override(
+            {
+                "model.architecture": str(path),
+                "model.width": 1.0,
+                "model.normalization": None,
+                "model.dropout": None,
+            }
+        )
 
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)

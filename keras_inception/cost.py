@@ -4,10 +4,21 @@ A multiply-add is one multiplication with its addition; only convolutions and fu
 Table 1 of arXiv:1409.4842. The input channels of a row are those of the row above it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keras_inception.architecture import LRN, Architecture, AuxiliaryHead, Conv, Inception, MaxPool, MlpConv, Row
+from keras_inception.architecture import (
+    LRN,
+    Architecture,
+    AuxiliaryHead,
+    Conv,
+    FullyConnected,
+    Inception,
+    MaxPool,
+    MlpConv,
+    Row,
+)
 from keras_inception.errors import ArchitectureError
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -117,17 +128,17 @@ def _row_cost(row: Row, shape: Shape, batch_normalization: bool) -> RowCost:
             return _sum(row.name, (height, width, row.filters), len(layers), layers)
         case Inception():
             layers = list(_inception_layers(row, shape[2], height * width, batch_normalization))
-            return _sum(f"inception {row.name}", (height, width, row.filters), 2, layers)
+            output = (height, width, row.output_channels(shape[2]))
+            return _sum(f"inception {row.name}", output, 1 + bool(row.reduce3x3 or row.reduce5x5), layers)
+        case FullyConnected():
+            return _sum(row.name, (1, 1, row.units), 1, [_Layer(1, math.prod(shape), row.units, 1)])
         case MaxPool() | LRN():
             return RowCost(row.name, (height, width, shape[2]))
 
 
 def _conv_layers(row: Conv, shape: Shape, positions: int, normalized: bool) -> Iterator[_Layer]:
-    inputs = shape[2]
-    if row.reduce:
-        yield _Layer(1, inputs, row.reduce, shape[0] * shape[1], normalized)
-        inputs = row.reduce
-    yield _Layer(row.kernel, inputs, row.filters, positions, normalized)
+    yield from _pointwise(shape[2], row.reduce, shape[0] * shape[1], normalized)
+    yield _Layer(row.kernel, row.reduce or shape[2], row.filters, positions, normalized)
 
 
 def _mlpconv_layers(row: MlpConv, inputs: int, positions: int, normalized: bool) -> Iterator[_Layer]:
@@ -138,11 +149,17 @@ def _mlpconv_layers(row: MlpConv, inputs: int, positions: int, normalized: bool)
 
 def _inception_layers(row: Inception, inputs: int, positions: int, normalized: bool) -> Iterator[_Layer]:
     yield _Layer(1, inputs, row.conv1x1, positions, normalized)
-    yield _Layer(1, inputs, row.reduce3x3, positions, normalized)
-    yield _Layer(3, row.reduce3x3, row.conv3x3, positions, normalized)
-    yield _Layer(1, inputs, row.reduce5x5, positions, normalized)
-    yield _Layer(5, row.reduce5x5, row.conv5x5, positions, normalized)
-    yield _Layer(1, inputs, row.pool_projection, positions, normalized)
+    yield from _pointwise(inputs, row.reduce3x3, positions, normalized)
+    yield _Layer(3, row.reduce3x3 or inputs, row.conv3x3, positions, normalized)
+    yield from _pointwise(inputs, row.reduce5x5, positions, normalized)
+    yield _Layer(row.kernel5x5, row.reduce5x5 or inputs, row.conv5x5, positions, normalized)
+    yield from _pointwise(inputs, row.pool_projection, positions, normalized)
+
+
+def _pointwise(inputs: int, outputs: int, positions: int, normalized: bool) -> Iterator[_Layer]:
+    """Yield a 1×1 convolution; of 0 outputs there is none."""
+    if outputs:
+        yield _Layer(1, inputs, outputs, positions, normalized)
 
 
 def _head_cost(head: AuxiliaryHead, shape: Shape, classes: int, batch_normalization: bool) -> RowCost:

@@ -32,6 +32,10 @@ class RunError(InceptionError, ValueError):
     """A run folder or an exported model is missing, exists already, or is incomplete."""
 
 
+class WeightsError(InceptionError, ValueError):
+    """Published weights are missing, cannot be fetched or read, are not safe to read, or do not fit."""
+
+
 class TrainingError(InceptionError):
     """A training had to stop before its end: it can go on, or must begin again otherwise, as the message says."""
 

@@ -1,12 +1,15 @@
 """The builder: it walks the rows of an `Architecture` and returns an ordinary functional `keras.Model`."""
 
 import dataclasses
+import logging
 import os
 import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_inception import blocks
@@ -15,6 +18,7 @@ from keras_inception.architecture import (
     LRN,
     Architecture,
     Conv,
+    FullyConnected,
     Inception,
     MaxPool,
     MlpConv,
@@ -22,8 +26,12 @@ from keras_inception.architecture import (
     Row,
     get_architecture,
 )
-from keras_inception.errors import ArchitectureError
+from keras_inception.errors import ArchitectureError, unknown
 from keras_inception.layers import LocalResponseNormalization, channel_axis
+from keras_inception.weights.published import PUBLISHED, PublishedWeights
+from keras_inception.weights.read import published_weights
+
+_LOG = logging.getLogger(__name__)
 
 MAIN = "main"
 
@@ -39,7 +47,7 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
     classifier_activation: str | None = "softmax",
     name: str | None = None,
     auxiliary: bool = False,
-    architecture: Architecture | str = GOOGLENET,
+    architecture: Architecture | str | None = None,
     normalization: Normalization | None = None,
     dropout: float | None = None,
 ) -> keras.Model:
@@ -51,8 +59,11 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
 
     Args:
         include_top: Whether the classifier is built; without it the output is the last feature map, or `pooling`'s.
-        weights: None for random values, or a `.keras` or `.weights.h5` file. From a `.keras` file the weights are
-            taken by the names of the layers, so that a file with heads serves a model without.
+        weights: None for random values; a name of `list_weights()`: "imagenet", "imagenet-slim" or "imagenet-caffe",
+            which is fetched once and implies its architecture; or a `.keras` or `.weights.h5` file. From a `.keras`
+            file the weights are taken by the names of the layers, so that a file with heads serves a model without. Of
+            a name all that fits is taken: with other classes or input channels the classifiers or the first
+            convolution are new, which is logged.
         input_tensor: A Keras tensor to build on, in place of a new input.
         input_shape: Height, width and channels (channels first where Keras is set so); by default the
             architecture's size with 3 channels. `(None, None, 3)` works without heads.
@@ -61,18 +72,22 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
         classifier_activation: Activation of every output; None gives logits.
         name: Name of the model; by default the architecture's.
         auxiliary: Whether the two auxiliary heads are built; the output is then `{"main", "aux1", "aux2"}`.
-        architecture: A table, the name of one, or the path of its JSON file.
+        architecture: A table, the name of one, or the path of its JSON file; by default that of the weights' name, or
+            Table 1.
         normalization: "none", "lrn" or "batch" rewrites the table before building; None leaves what it says.
         dropout: Share of features dropped in front of the classifier, in [0, 1); None leaves what the table says.
 
     Returns:
         A model from float32 RGB in [−1, 1], `(batch, height, width, channels)`, to `(batch, classes)`: one tensor,
-        or a dictionary of three with `auxiliary=True`.
+        or a dictionary of three with `auxiliary=True`. What `weights="imagenet-caffe"` takes is
+        `preprocess_input(x, mode="caffe")`.
 
     Raises:
         ArchitectureError: An argument is out of range, the image is too small, or the weights do not fit.
+        WeightsError: The weights cannot be fetched.
     """
-    table = _table(architecture, normalization, dropout)
+    published = PUBLISHED.get(weights) if isinstance(weights, str) else None
+    table = _table(architecture, normalization, dropout, published)
     _check_arguments(include_top, pooling, classes, auxiliary, table)
     image = _input(input_tensor, input_shape, table)
     _check_image(image, table, auxiliary)
@@ -107,7 +122,9 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
     inputs = keras.utils.get_source_inputs(image)
     # A list of one input would make Keras warn at every call with a tensor.
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name or table.name)
-    if weights is not None:
+    if published is not None:
+        _take_published(model, published, classes, include_top)
+    elif weights is not None:
         load_weights(model, weights)
     return model
 
@@ -128,6 +145,40 @@ def inference_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.output[MAIN], name=model.name)
 
 
+def feature_extractor(model: keras.Model, rows: Sequence[str]) -> keras.Model:
+    """Return a model that answers with the maps of some rows: for detection, segmentation or a look inside.
+
+    >>> extractor = feature_extractor(GoogLeNet(), rows=("3b", "4e", "5b"))
+    >>> {row: output.shape for row, output in extractor.output.items()}
+    {'3b': (None, 28, 28, 480), '4e': (None, 14, 14, 832), '5b': (None, 7, 7, 1024)}
+
+    Args:
+        model: A model of `GoogLeNet`, with or without classifier and heads.
+        rows: Names of rows of its architecture, such as "conv1", "pool2" or "4e".
+
+    Returns:
+        A model from the same input to a dictionary of row to map, `(batch, height, width, channels)`; it shares its
+        layers with `model`.
+
+    Raises:
+        ArchitectureError: There is no such row, or none is asked for.
+    """
+    known = {layer.name: layer for layer in model.layers}
+    outputs = {}
+    for row in rows:
+        # A module ends with its concatenation, an mlpconv row with its second 1×1, a convolution with its ReLU.
+        names = (f"inception_{row}", f"{row}_mlp2_relu", f"{row}_relu", row)
+        found = [known[name] for name in names if name in known]
+        if not found:
+            ends = (layers.Concatenate, layers.MaxPooling2D)
+            near = [layer.name.removeprefix("inception_") for layer in model.layers if isinstance(layer, ends)]
+            raise ArchitectureError(unknown("row", row, [name for name in near if not name.endswith("_pool")]))
+        outputs[row] = found[0].output
+    if not outputs:
+        raise ArchitectureError("no row given; name some, such as rows=('3b', '4e', '5b')")
+    return keras.Model(model.input, outputs, name=f"{model.name}_features")
+
+
 def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Load weights from a file into `model`, in place.
 
@@ -141,7 +192,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise ArchitectureError(f"there is no weights file {str(path)!r}; give a .keras or .weights.h5 file, or None")
+        raise ArchitectureError(
+            f"there is no weights file {str(path)!r}; give a .keras or .weights.h5 file, None, or one of "
+            f"{', '.join(PUBLISHED)}"
+        )
     if path.name.endswith(".weights.h5"):
         try:
             with warnings.catch_warnings():
@@ -168,26 +222,78 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     Raises:
         ArchitectureError: `source` lacks a layer of `target`, or has another shape for it.
     """
-    known = {layer.name: layer for layer in source.layers}
-    values = {}
+    set_weights(target, {layer.name: layer.get_weights() for layer in source.layers})
+
+
+def set_weights(
+    target: keras.Model, values: Mapping[str, list[np.ndarray]], replaceable: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Give every layer of `target` its weights, in place.
+
+    Args:
+        target: Any model of `GoogLeNet`.
+        values: Name of a layer to its arrays, as `get_weights` orders them; further layers are not used.
+        replaceable: Layers that keep what they have where theirs are of another shape.
+
+    Returns:
+        The names of the layers that kept what they had.
+
+    Raises:
+        ArchitectureError: A layer of `target` is missing, or of another shape and not replaceable.
+    """
+    taking, kept = [], []
     for layer in target.layers:
         if not layer.weights:
             continue
-        if layer.name not in known:
+        if layer.name not in values:
             raise ArchitectureError(f"the weights have no layer {layer.name!r}; they are of another architecture")
-        values[layer.name] = known[layer.name].get_weights()
         expected, received = [tuple(w.shape) for w in layer.weights], [value.shape for value in values[layer.name]]
-        if expected != received:
+        if expected == received:
+            taking.append(layer)
+        elif layer.name in replaceable:
+            kept.append(layer.name)
+        else:
             raise ArchitectureError(f"layer {layer.name!r} takes weights of shape {expected}; received {received}")
-    for name, value in values.items():
-        target.get_layer(name).set_weights(value)
+    for layer in taking:
+        layer.set_weights(values[layer.name])
+    return tuple(kept)
 
 
-def _table(table: Architecture | str, normalization: Normalization | None, dropout: float | None) -> Architecture:
+def first_convolution(table: Architecture) -> str:
+    """Return the name of the layer whose kernel has the image's channels."""
+    row = next(row for row in table.rows if isinstance(row, Conv | Inception | MlpConv))
+    return f"{row.name}_reduce" if isinstance(row, Conv) and row.reduce else row.name
+
+
+def _take_published(model: keras.Model, published: PublishedWeights, classes: int, include_top: bool) -> None:
+    """Give a model published weights; its classifiers or first convolution stay new where they are of other shapes."""
+    table = get_architecture(published.architecture)
+    background = include_top and classes == published.classes + 1
+    values = published_weights(published.name, background=background).weights
+    replaceable = (MAIN, *(head.name for head in table.auxiliary), first_convolution(table))
+    if new := set_weights(model, values, replaceable):
+        _LOG.warning("weights %s: %s new, for their shapes are others", published.name, ", ".join(new))
+
+
+def _table(
+    table: Architecture | str | None,
+    normalization: Normalization | None,
+    dropout: float | None,
+    published: PublishedWeights | None,
+) -> Architecture:
+    if table is None:
+        table = GOOGLENET if published is None else published.architecture
     if isinstance(table, str):
         table = get_architecture(table)
     if normalization is not None:
         table = table.with_normalization(normalization)
+    if published is not None:
+        own = get_architecture(published.architecture)
+        if (table.rows, table.batch_normalization) != (own.rows, own.batch_normalization):
+            raise ArchitectureError(
+                f"weights {published.name!r} are of the architecture {own.name!r}, not of {table.name!r} with "
+                f"normalization {table.normalization!r}; leave out architecture and normalization"
+            )
     return table.with_dropout(dropout)
 
 
@@ -247,6 +353,8 @@ def _build_row(x: Any, row: Row, batch_normalization: bool) -> Any:
             return blocks.inception_block(x, row, batch_normalization=batch_normalization)
         case MlpConv():
             return blocks.mlpconv_block(x, row, batch_normalization=batch_normalization)
+        case FullyConnected():
+            return blocks.fully_connected(x, row)
 
 
 def _first_line(error: BaseException) -> str:

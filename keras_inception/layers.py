@@ -1,5 +1,7 @@
 """The layers Keras lacks. Only this module looks at the backend; all else is Keras layers and `keras.ops`."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,7 +12,8 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     The sum runs over `depth_radius` channels on either side (Krizhevsky et al., NIPS 2012, section 3.3). Always
     computed in float32: TensorFlow has no bfloat16 kernel for it on the CPU. On TensorFlow it is TensorFlow's own
-    operation, the only form that becomes a TFLite builtin.
+    operation, the only form that becomes a TFLite builtin. Input and output are `(batch, height, width, channels)`, of
+    the same shape and dtype.
 
     Args:
         depth_radius: Channels on either side, ≥ 0. Caffe's `local_size` is 2 · depth_radius + 1.
@@ -19,12 +22,17 @@ class LocalResponseNormalization(keras.layers.Layer):
         beta: Exponent.
         data_format: "channels_last" or "channels_first"; by default Keras's setting.
         **kwargs: Name and dtype, as any Keras layer takes them.
-
-    Returns:
-        A tensor of the shape and dtype of the input, `(batch, height, width, channels)`.
     """
 
-    def __init__(self, depth_radius=2, bias=1.0, alpha=2e-5, beta=0.75, data_format=None, **kwargs):
+    def __init__(
+        self,
+        depth_radius: int = 2,
+        bias: float = 1.0,
+        alpha: float = 2e-5,
+        beta: float = 0.75,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.depth_radius = depth_radius
         self.bias = bias

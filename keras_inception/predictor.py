@@ -38,7 +38,8 @@ def open_model(path: str | Path, threads: int | None = None) -> Predictor:
     """Open a run's best model, or an exported file; only runs, `.keras` files and SavedModels need TensorFlow.
 
     Args:
-        path: A run's folder, a SavedModel's numbered folder, or a .tflite, .onnx or .keras file.
+        path: A run's folder, a SavedModel's numbered folder, a .tflite, .onnx or .keras file, or the name of published
+            weights.
         threads: That a TFLite or ONNX file is computed in; None leaves it to the library. TensorFlow's are those of
             the process.
 
@@ -52,6 +53,7 @@ def open_model(path: str | Path, threads: int | None = None) -> Predictor:
         "tflite": lambda: open_tflite(path, threads),
         "onnx": lambda: open_onnx(path, threads),
         "keras": lambda: open_keras(path),
+        "published": lambda: open_published(str(path)),
     }
     return openers[kind_of(path)]()
 
@@ -161,7 +163,7 @@ def open_saved_model(path: str | Path) -> Predictor:
 
 
 def open_keras(path: str | Path) -> Predictor:
-    """Open a `.keras` file that `export` wrote.
+    """Open a `.keras` file that `export` or `import-weights` wrote, without its heads.
 
     Raises:
         RunError: There is none.
@@ -169,9 +171,21 @@ def open_keras(path: str | Path) -> Predictor:
     _check_file(Path(path))
     import keras
 
-    import keras_inception.layers  # noqa: F401  registers the layer of networks with LRN
+    # Which registers the layer of networks with LRN too.
+    from keras_inception.googlenet import inference_model
 
-    return keras_predictor(keras.saving.load_model(path, compile=False), "keras")
+    return keras_predictor(inference_model(keras.saving.load_model(path, compile=False)), "keras")
+
+
+def open_published(name: str) -> Predictor:
+    """Open published weights by their name; they are fetched if need be.
+
+    Raises:
+        WeightsError: They cannot be fetched.
+    """
+    from keras_inception.googlenet import GoogLeNet
+
+    return keras_predictor(GoogLeNet(weights=name), "published")
 
 
 def open_tflite(path: str | Path, threads: int | None = None) -> Predictor:

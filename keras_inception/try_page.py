@@ -80,11 +80,11 @@ def open_candidates(paths: Sequence[str | Path]) -> list[Candidate]:
         RunError: There is none, or one is neither.
     """
     if not paths:
-        raise RunError("no model given; give the folder of a run, or files that export wrote")
+        raise RunError("no model given; give the folder of a run, files that export wrote, or imagenet")
     found = []
     for path in map(Path, paths):
         card = read_card(path)
-        name = f"{path.parent.name}/{path.name}" if kind_of(path) != "run" else path.name
+        name = path.name if kind_of(path) in ("run", "published") else f"{path.parent.name}/{path.name}"
         if kind_of(path) == "run":
             from keras_inception.analysis.gradcam import inception_rows
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_inception.analysis.activations import branch_activity, branch_maps, run_activity, run_maps
 from keras_inception.analysis.branches import BRANCHES, module, modules
-from keras_inception.architecture import GOOGLENET_BN, NIN
+from keras_inception.architecture import GOOGLENET_BN, NIN, Architecture, Conv, Inception
 from keras_inception.cli import main
 from keras_inception.errors import ArchitectureError
 from keras_inception.googlenet import GoogLeNet
@@ -62,6 +62,17 @@ def test_shares_are_those_of_all_images_at_once(model, images, cut):
             assert one.silent == pytest.approx(np.mean(part.max(axis=(0, 1, 2)) <= 0))
             assert one.active == pytest.approx(np.mean(part > 0), rel=1e-5)
             assert one.energy == pytest.approx(np.square(part, dtype=np.float64).sum() / energy, rel=1e-4)
+
+
+def test_a_pool_without_projection_answers_with_the_channels_of_its_input(images):
+    rows = (Conv("conv1", 5, kernel=3, stride=4), Inception("3a", 2, 1, 3, 0, 4, 0))
+    table = Architecture("unprojected", rows)
+    model = GoogLeNet(architecture=table, input_shape=(32, 32, 3), classes=2)
+    found = branch_activity(model, table, [images])
+    assert [one.channels for one in found] == [2, 3, 4, 5]
+    assert sum(one.width for one in found) == pytest.approx(1)
+    maps = branch_maps(model, images[0], module(table, "3a"))
+    np.testing.assert_allclose(np.concatenate(list(maps.values()), axis=-1), whole(model, images[:1], "3a")[0])
 
 
 def test_a_channel_that_never_answers_is_silent(model, images):

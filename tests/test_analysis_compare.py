@@ -144,3 +144,15 @@ def test_a_picture_that_is_no_png_is_refused(tmp_path, capsys):
     assert main(["analyze", "compare", "--output", str(tmp_path / "x.jpg")]) == 2
     assert ".png" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("place", "said"), [("notes/x.png", "notes' is a file"), ("x.png", "that is a folder")])
+def test_a_place_that_takes_no_picture_is_refused_before_anything_is_done(place, said, tmp_path, capsys):
+    (tmp_path / "notes").touch()
+    (tmp_path / "x.png").mkdir()
+    assert main(["analyze", "compare", "--output", str(tmp_path / place)]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ""
+    assert main(["analyze", "compare", "--output", "/proc/x.png"]) == 2
+    assert "cannot be written" in capsys.readouterr().err

@@ -12,8 +12,11 @@ from PIL import Image
 
 from keras_inception.analysis.gradients import (
     Batch,
+    HeadGain,
+    RowNorm,
     batch_of_run,
     draw_weights,
+    head_gains,
     logged_norms,
     noise,
     normalizations,
@@ -25,6 +28,7 @@ from keras_inception.architecture import GOOGLENET, NIN, Architecture, MlpConv
 from keras_inception.cli import main
 from keras_inception.errors import RunError
 from keras_inception.googlenet import GoogLeNet
+from keras_inception.report.network import said_of_heads
 
 TINY_TABLE = Architecture.from_json(Path(__file__).with_name("tiny.json").read_text()).with_dropout(0.0, 0.0)
 ALL = "main + aux1 + aux2"
@@ -102,10 +106,45 @@ def test_every_normalisation_is_measured_by_default(batch):
     assert all(np.isnan(one.sd) for one in found)
 
 
+def row_norm(kind, losses, row, values):
+    return RowNorm(kind, losses, row, float(np.mean(values)), float(np.std(values, ddof=1)), tuple(values))
+
+
+def test_the_gain_of_heads_is_that_of_the_lowest_row_compared_seed_by_seed():
+    found = [
+        row_norm("none", "main", "conv1", (1.0, 4.0)),
+        row_norm("none", "main", "inception_3a", (1.0, 1.0)),
+        row_norm("none", ALL, "conv1", (3.0, 8.0)),
+        row_norm("none", ALL, "inception_3a", (9.0, 9.0)),
+    ]
+    checkpoints = {"best": {"main": {"conv1": 2.0}, ALL: {"conv1": 5.0}}}
+    first, best = head_gains(found, checkpoints)
+    assert (first.network, first.losses, first.row, first.mean) == ("none", ALL, "conv1", 2.5)
+    assert first.sd == pytest.approx(np.sqrt(0.5))
+    assert (best.network, best.mean) == ("best", 2.5)
+    assert np.isnan(best.sd)
+
+
+def test_a_row_that_the_main_loss_does_not_reach_has_no_gain():
+    (gain,) = head_gains([row_norm("none", "main", "conv1", (0.0, 0.0)), row_norm("none", ALL, "conv1", (1.0, 1.0))])
+    assert np.isnan(gain.mean)
+
+
+def test_whether_heads_keep_early_rows_learning_is_answered_for_every_network():
+    gains = [HeadGain("none", ALL, "conv1", 2.0, 0.1), HeadGain("batch", ALL, "conv1", 1.04, 0.01)]
+    said = said_of_heads(gains)
+    assert "more gradient than from the main loss alone: 2 ± 0.1 times as much (new, normalisation none)." in said
+    assert "here: 1.04 ± 0.01 times as much (new, normalisation batch)." in said
+    assert "hardly more gradient" in said_of_heads(gains[1:])
+    assert "not with every seed" in said_of_heads([HeadGain("none", ALL, "conv1", 2.0, 1.5)])
+    assert said_of_heads([]) == ""
+
+
 def test_a_table_without_heads_has_the_main_loss_alone():
     batch = noise(NIN.scaled(1 / 32), images=2, classes=3)
     found = norms_at_initialization(NIN.scaled(1 / 32), batch, kinds=["none"], seeds=1)
     assert {one.losses for one in found} == {"main"}
+    assert head_gains(found) == []
 
 
 def test_a_table_without_a_convolution_in_its_stem_has_no_lrn():
@@ -162,6 +201,8 @@ def test_the_command_measures_the_saved_weights_of_a_run_and_writes_a_page(run, 
     said = capsys.readouterr().out
     for part in ("normalisation batch", "in training", "best weights", "last weights", "epoch 4", "±"):
         assert part in said
+    assert "Do heads keep early rows learning?" in said
+    assert "Do heads keep early rows learning?" in (tmp_path / "gradients.html").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {
         *("gradients.html", "gradients.json", "initialization.png", "training.png")
     }

@@ -54,6 +54,17 @@ def test_a_size_that_is_too_small_is_refused_before_anything_is_read(run):
         other_sizes(run, [28, 7], on_images=lambda *count: pytest.fail("an image was read"))
 
 
+def test_a_fully_connected_network_takes_one_size_alone(run, tmp_path, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    table = json.loads((copy / "architecture.json").read_text())
+    table["rows"].append({"kind": "FullyConnected", "name": "fc", "units": 8})
+    (copy / "architecture.json").write_text(json.dumps(table))
+    assert main(["analyze", "other-sizes", str(copy), "--sizes", "28"]) == 2
+    error = capsys.readouterr().err
+    assert "row 'fc' of 'tiny' is fully connected, so that the network takes images of one size alone" in error
+    assert error.count("\n") == 1
+
+
 def test_default_sizes_leave_out_what_is_too_small(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     config = json.loads((copy / "config.json").read_text())

@@ -145,8 +145,14 @@ def test_a_side_below_1_is_refused():
 @pytest.mark.parametrize("words", [["conv 7 2 3, pool 3 2 same"], ["conv", "7", "2", "3,", "pool", "3", "2", "same"]])
 def test_the_command_takes_windows_quoted_or_not(words, capsys):
     assert main(["analyze", "output-size", "224", *words]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[-1] for line in lines[-2:]] == ["112", "56"]
+    table, note = capsys.readouterr().out.strip().rsplit("\n\n", 1)
+    assert [line.split()[-1] for line in table.splitlines()[-2:]] == ["112", "56"]
+    assert note == "conv 7 2 3: 112.5 is rounded down: the last window would fit in part, and is left out."
+
+
+def test_the_command_says_where_a_last_window_is_kept(capsys):
+    assert main(["analyze", "output-size", "112", "pool 3 2 0 ceil, conv 1"]) == 0
+    assert capsys.readouterr().out.strip().endswith("pool 3 2 0 ceil: 55.5 is rounded up.")
 
 
 def test_the_command_refuses_what_does_not_divide_if_asked_for_exact(capsys):

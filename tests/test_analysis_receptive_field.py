@@ -18,7 +18,17 @@ from keras_inception.analysis.receptive_field import (
     measured_on_run,
     side_of_energy,
 )
-from keras_inception.architecture import GOOGLENET, LRN, NIN, Architecture, Conv, Inception, MaxPool, MlpConv
+from keras_inception.architecture import (
+    GOOGLENET,
+    LRN,
+    NIN,
+    Architecture,
+    Conv,
+    FullyConnected,
+    Inception,
+    MaxPool,
+    MlpConv,
+)
 from keras_inception.cli import main
 from keras_inception.errors import ArchitectureError
 from keras_inception.googlenet import GoogLeNet
@@ -39,6 +49,20 @@ SMALL = Architecture(
 MIXED = Architecture(
     "mixed",
     (MlpConv("conv1", 2, kernel=5, mlp1=1, mlp2=2), MaxPool("pool1", size=2), Conv("conv2", 1, kernel=3, stride=2)),
+)
+#: A naive module, and a layer that sees the whole map.
+NAIVE = Architecture(
+    "naive", (Conv("conv1", 2, kernel=3, stride=2), Inception("3a", 1, 0, 1, 0, 1, 0), FullyConnected("fc", 2))
+)
+#: Both ports' paddings, and their kernel of the third branch.
+PORTED = Architecture(
+    "ported",
+    (
+        Conv("conv1", 2, kernel=5, stride=2, padding="same"),
+        MaxPool("pool1", padding="ceil"),
+        Inception("3a", 1, 1, 2, 1, 1, 1, kernel5x5=3),
+        MaxPool("pool3", size=2, padding="ceil"),
+    ),
 )
 
 
@@ -72,7 +96,10 @@ def layer_of(table: Architecture, field: Field) -> str:
     return branch_layer(row, field.branch) if field.branch else output_layer(row)
 
 
-@pytest.mark.parametrize(("table", "side"), [(SMALL, 64), (SMALL, 53), (MIXED, 24), (MIXED, 23)])
+@pytest.mark.parametrize(
+    ("table", "side"),
+    [(SMALL, 64), (SMALL, 53), (MIXED, 24), (MIXED, 23), (NAIVE, 12), (PORTED, 32), (PORTED, 27)],
+)
 def test_a_field_is_where_the_gradient_of_a_unit_is_not_zero(table, side):
     model = linear(table, side)
     for field in fields(table, side):

@@ -116,6 +116,15 @@ def test_a_convolution_between_modules_ends_the_pile():
     assert [one.inputs for one in piled_up(table)] == [8, 5]
 
 
+def test_modules_without_reductions_or_projection_cost_what_their_rows_cost():
+    rows = (Conv("conv1", 8, kernel=1), Inception("a", 2, 0, 3, 1, 4, 0), Inception("b", 2, 3, 3, 0, 4, 5))
+    table = Architecture("naive", rows)
+    costs = ki.row_costs(table)[1:]
+    for one, row in zip(modules(table), costs, strict=False):
+        assert (one.reduced.weights, one.reduced.biases) == (row.weights, row.biases)
+    assert [one.unprojected_filters for one in piled_up(table)] == [8 + 9, 17 + 9]
+
+
 def test_widths_below_1_and_networks_without_modules_are_refused():
     with pytest.raises(ArchitectureError, match="reduce is 0"):
         Reduction(256, 64, 5, reduce=0)

@@ -218,3 +218,13 @@ def test_a_network_in_network_has_its_own_columns(capsys):
     assert "#mlp1" in text
     assert "proj" not in text
     assert "966,986" in text
+
+
+def test_what_a_module_lacks_stays_empty_and_its_pool_hands_on_its_input():
+    rows_of = (ki.Conv("conv1", 6, kernel=3), ki.Inception("3a", 2, 0, 3, 1, 4, 0), ki.FullyConnected("fc", 5))
+    network = ki.Architecture("naive", rows_of, image_size=12)
+    found = architecture_table(network, classes=3)
+    assert rows(found)["inception 3a"].widths == {"#1×1": 2, "#3×3": 3, "#5×5 reduce": 1, "#5×5": 4}
+    assert rows(found)["inception 3a"].cost.output == (12, 12, 15)
+    model = ki.GoogLeNet(architecture=network, input_shape=(12, 12, 3), classes=3)
+    assert found.total.activation_bytes == 4 * activation_numbers(model)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import keras_inception as ki
+from keras_inception.architecture import ARCHITECTURES
 from keras_inception.errors import ArchitectureError
 
 # Table 1, columns #1×1, #3×3 reduce, #3×3, #5×5 reduce, #5×5, pool proj.
@@ -42,7 +43,7 @@ def changed(text: str, change) -> str:
 
 @ALL
 def test_inception_rows_are_those_of_table_1(table):
-    rows = {row.name: dataclasses.astuple(row)[1:] for row in table.rows if isinstance(row, ki.Inception)}
+    rows = {row.name: dataclasses.astuple(row)[1:7] for row in table.rows if isinstance(row, ki.Inception)}
     assert rows == MODULES
 
 
@@ -112,6 +113,39 @@ def test_pools_have_the_sizes_of_caffes_ceil_mode_on_every_map_of_the_paper(size
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# The public ports
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [ki.GOOGLENET_TORCHVISION, ki.GOOGLENET_SLIM], ids=lambda table: table.name)
+def test_ports_have_the_widths_of_table_1_with_3x3_for_5x5_and_a_last_pool_of_2x2(table):
+    assert {row.name: dataclasses.astuple(row)[1:7] for row in table.rows if isinstance(row, ki.Inception)} == MODULES
+    assert {row.kernel5x5 for row in table.rows if isinstance(row, ki.Inception)} == {3}
+    assert [row.size for row in table.rows if isinstance(row, ki.MaxPool)] == [3, 3, 3, 2]
+    assert (table.normalization, table.dropout) == ("batch", 0.2)
+
+
+@pytest.mark.parametrize("table", [ki.GOOGLENET_TORCHVISION, ki.GOOGLENET_SLIM], ids=lambda table: table.name)
+def test_ports_have_the_published_parameters_and_multiply_adds(table):
+    rows = ki.row_costs(table)
+    assert sum(row.trainable for row in rows) == 6_624_904
+    assert round(sum(row.multiply_adds for row in rows) / 1e6) == 1498
+
+
+@given(size=st.integers(3, 400), window=st.sampled_from([(2, 2), (3, 2), (3, 3), (3, 1)]))
+@settings(derandomize=True, deadline=None)
+def test_a_pool_in_ceil_mode_has_a_window_for_every_pixel_it_can_reach(size, window):
+    window, stride = window
+    starts = [start for start in range(0, size, stride) if start == 0 or start + window - stride < size]
+    assert ki.MaxPool("p", window, stride, padding="ceil").output_size(size) == len(starts)
+
+
+@pytest.mark.parametrize("size", [4, 7, 14, 28])
+def test_torchvisions_heads_pool_to_4x4_at_any_size(size):
+    assert [head.output_size(size) for head in ki.GOOGLENET_TORCHVISION.auxiliary] == [4, 4]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Normalisation, dropout, width
 # ---------------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +194,7 @@ def test_dropout_is_replaced_in_the_classifier_and_in_the_heads_apart():
 
 def test_half_width_halves_every_row_of_table_1():
     half = ki.GOOGLENET.scaled(width=0.5)
-    widths = {row.name: dataclasses.astuple(row)[1:] for row in half.rows if isinstance(row, ki.Inception)}
+    widths = {row.name: dataclasses.astuple(row)[1:7] for row in half.rows if isinstance(row, ki.Inception)}
     assert widths == {name: tuple(value // 2 for value in values) for name, values in MODULES.items()}
     assert [(row.filters, row.reduce) for row in half.rows if isinstance(row, ki.Conv)] == [(32, 0), (96, 32)]
     assert [(head.filters, head.units) for head in half.auxiliary] == [(64, 512), (64, 512)]
@@ -171,7 +205,7 @@ def test_no_width_falls_below_1_and_a_missing_reduction_stays_missing(table):
     narrow = table.scaled(1e-6)
     for row in narrow.rows:
         if isinstance(row, ki.Inception):
-            assert set(dataclasses.astuple(row)[1:]) == {1}
+            assert set(dataclasses.astuple(row)[1:7]) == {1}
         if isinstance(row, ki.Conv):
             assert (row.filters, row.reduce) == (1, 1 if row.name == "conv2" else 0)
     assert {(head.filters, head.units) for head in narrow.auxiliary} == {(1, 1)}
@@ -190,7 +224,7 @@ def test_a_whole_factor_is_undone_by_its_inverse(table, factor):
 def test_every_scaled_width_is_within_half_a_channel(width):
     for row, scaled in zip(ki.GOOGLENET.rows, ki.GOOGLENET.scaled(width).rows, strict=True):
         if isinstance(row, ki.Inception):
-            for value, result in zip(dataclasses.astuple(row)[1:], dataclasses.astuple(scaled)[1:], strict=True):
+            for value, result in zip(dataclasses.astuple(row)[1:7], dataclasses.astuple(scaled)[1:7], strict=True):
                 assert abs(result - max(1, value * width)) <= 0.5 + 1e-9
 
 
@@ -204,6 +238,18 @@ def test_scaling_changes_no_size_stride_name_or_share(table, width):
         for field in fixed & {field.name for field in dataclasses.fields(part)}:
             assert getattr(part, field) == getattr(other, field)
     assert (scaled.image_size, scaled.dropout) == (table.image_size, table.dropout)
+
+
+def test_what_is_left_out_of_a_module_stays_out_at_any_width():
+    rows = (ki.Inception("3a", 8, 0, 8, 0, 8, 0), ki.FullyConnected("fc", 8))
+    scaled = ki.Architecture("naive", rows).scaled(0.5)
+    assert scaled.rows == (ki.Inception("3a", 4, 0, 4, 0, 4, 0), ki.FullyConnected("fc", 4))
+    assert ki.Architecture.from_json(scaled.to_json()) == scaled
+
+
+def test_a_pool_without_projection_hands_on_its_input():
+    assert ki.Inception("3a", 64, 0, 128, 0, 32, 0).output_channels(192) == 416
+    assert ki.Inception("3a", 64, 96, 128, 16, 32, 32).output_channels(192) == 256
 
 
 @pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf"), "0.5", None])
@@ -257,6 +303,7 @@ def test_json_names_kind_and_columns_of_every_row():
         "reduce5x5": 16,
         "conv5x5": 32,
         "pool_projection": 32,
+        "kernel5x5": 5,
     }
 
 
@@ -277,8 +324,14 @@ def test_json_names_kind_and_columns_of_every_row():
         (lambda v: v["rows"][0].update(filters=64.5), "filters of row 'conv1' is 64.5"),
         (lambda v: v["rows"][0].update(filters=True), "filters of row 'conv1' is True"),
         (lambda v: v["rows"][0].update(kernel=4), "odd"),
+        (lambda v: v["rows"][6].update(kernel5x5=4), "kernel5x5 of row '3a' is 4"),
+        (lambda v: v["rows"][0].update(padding="valid"), "'valid'; it takes symmetric or same"),
+        (lambda v: v["rows"][1].update(padding=None), "None; it takes same or ceil"),
         (lambda v: v["rows"][0].update(name="stem/conv1"), "stem/conv1"),
         (lambda v: v["rows"][0].update(name=7), "7"),
+        (lambda v: v["rows"][6].update(conv3x3=0), "conv3x3 of row '3a' is 0; it takes a whole number ≥ 1"),
+        (lambda v: v["rows"][6].update(reduce3x3=-1), "reduce3x3 of row '3a' is -1; it takes a whole number ≥ 0"),
+        (lambda v: v["rows"].append({"kind": "FullyConnected", "name": "fc", "units": 0}), "units of row 'fc' is 0"),
         (lambda v: v["rows"][2].update(alpha="1e-4"), "alpha"),
         (lambda v: v["rows"][1].update(name="conv1"), "two rows named 'conv1'"),
         (lambda v: v["auxiliary"][0].update(after="4z"), "unknown row '4z'"),
@@ -314,10 +367,12 @@ def test_a_head_whose_output_would_hide_another_is_refused(name):
 
 
 def test_tables_are_found_by_their_names():
-    assert {name: ki.get_architecture(name) for name in ("googlenet", "googlenet-bn", "googlenet-small", "nin")} == {
+    assert {name: ki.get_architecture(name) for name in ARCHITECTURES} == {
         "googlenet": ki.GOOGLENET,
         "googlenet-bn": ki.GOOGLENET_BN,
         "googlenet-small": ki.GOOGLENET_SMALL,
+        "googlenet-torchvision": ki.GOOGLENET_TORCHVISION,
+        "googlenet-slim": ki.GOOGLENET_SLIM,
         "nin": ki.NIN,
     }
 
@@ -328,7 +383,7 @@ def test_an_unknown_table_lists_the_nearest():
 
 
 def test_a_name_near_nothing_lists_all():
-    with pytest.raises(ArchitectureError, match="known: googlenet, googlenet-bn, googlenet-small, nin"):
+    with pytest.raises(ArchitectureError, match="known: googlenet, googlenet-bn, googlenet-slim, googlenet-small, "):
         ki.get_architecture("xyz")
 
 

@@ -251,11 +251,12 @@ def test_a_grey_image_of_one_channel_has_brightness_and_contrast_alone():
     assert np.abs(coloured - image).max() > 5
 
 
-@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 1.0), (1.0, -1.0)])
+@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 1.0), (1.0, -1.0), ((0.0, -2.0, 3.0), (1.0, 2.0, -3.0))])
 @pytest.mark.parametrize("shape", [(9, 7), (8, 8), (6, 6)])
 def test_values_are_in_the_range_of_the_networks_input(bounds, shape):
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (4, *shape, 3)), tf.float32)
     numbers = {name: tf.constant(values[:4]) for name, values in drawn().items()}
     plain = augment.distorted(images, numbers, DataConfig(**ALL, value_range=(0.0, 255.0)))
     scaled = augment.distorted(images, numbers, DataConfig(**ALL, value_range=bounds))
-    np.testing.assert_allclose(scaled, plain * ((bounds[1] - bounds[0]) / 255) + bounds[0], atol=1e-4)
+    low, high = map(np.asarray, bounds)
+    np.testing.assert_allclose(scaled, plain.numpy() * ((high - low) / 255) + low, atol=1e-4)

@@ -1,5 +1,7 @@
 """The building blocks against convolutions and pools written out in NumPy."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -178,6 +180,29 @@ def test_naive_block_has_no_reductions_and_keeps_the_pooled_channels(normalized)
     check(model, x, np.concatenate(branches, axis=-1))
 
 
+@PLAIN_AND_NORMALISED
+@pytest.mark.parametrize("missing", ["reduce3x3", "reduce5x5", "pool_projection"])
+def test_a_width_of_zero_leaves_its_convolution_out(missing, normalized):
+    row = dataclasses.replace(ROW, **{missing: 0})
+    model = built(lambda x: ki.inception_block(x, row, batch_normalization=normalized), (7, 6, 5))
+    x = image(7, 6, 5) - 1
+    built_layers = {layer.name for layer in model.layers}
+
+    def optional(x, name):
+        return conv_relu(model, x, name) if name in built_layers else x
+
+    name = "inception_3a"
+    branches = [
+        conv_relu(model, x, f"{name}_1x1"),
+        conv_relu(model, optional(x, f"{name}_3x3_reduce"), f"{name}_3x3"),
+        conv_relu(model, optional(x, f"{name}_5x5_reduce"), f"{name}_5x5"),
+        optional(numpy_max_pool(x), f"{name}_pool_projection"),
+    ]
+    assert sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers) == 5
+    assert sum(branch.shape[-1] for branch in branches) == row.output_channels(5)
+    check(model, x, np.concatenate(branches, axis=-1))
+
+
 def test_reductions_take_module_3a_from_387_072_weights_to_157_184_before_the_pool_projection():
     row = ki.Inception("3a", 64, 96, 128, 16, 32, 32)
     pixels = keras.Input((28, 28, 192))
@@ -211,6 +236,24 @@ def test_blocks_work_in_any_functional_model():
     x = ki.naive_inception_block(x, ki.Inception("second", 2, 2, 2, 2, 2, 2))
     model = keras.Model(pixels, ki.auxiliary_head(x, classes=3, name="head"))
     np.testing.assert_allclose(np.sum(model(image(16, 16, 3)), axis=-1), [1, 1], rtol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fully connected layers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fully_connected_layer_is_a_matrix_on_the_flattened_map():
+    model = built(lambda x: ki.fully_connected(x, ki.FullyConnected("fc", 6)), (3, 4, 5))
+    x = image(3, 4, 5)
+    kernel, bias = model.get_layer("fc").get_weights()
+    expected = np.maximum(x.reshape(2, -1) @ kernel.reshape(-1, 6) + bias, 0)
+    check(model, x, expected[:, None, None])
+
+
+def test_a_fully_connected_layer_on_a_map_of_unknown_size_is_refused():
+    with pytest.raises(ArchitectureError, match="row 'fc' is fully connected and needs an image of known size"):
+        ki.fully_connected(keras.Input((None, 4, 5)), ki.FullyConnected("fc", 6))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

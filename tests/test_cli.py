@@ -25,13 +25,15 @@ def size(path: Path) -> tuple[int, int]:
 
 def test_help_names_every_command_with_an_example_each():
     text = command("--help").stdout
-    for name in ("train", "evaluate", "predict", "export", "tune", "data", "analyze"):
+    for name in ("train", "evaluate", "predict", "export", "tune", "data", "analyze", "import-weights", "publish"):
         assert name in text
     for words in (
         ["train"],
         ["tune"],
         ["evaluate"],
         ["compare"],
+        ["import-weights"],
+        ["publish"],
         ["data", "check"],
         ["data", "preview"],
         ["analyze", "table"],

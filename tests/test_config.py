@@ -83,6 +83,16 @@ VALUES = {
     "training.seed": st.integers(0, 2**32 - 1),
 }
 
+
+def test_a_range_may_have_three_bounds_where_there_are_three_colours():
+    text = "[[-123, -117, -104], [132, 138, 151]]"
+    config = RunConfig().override({"data.value_range": text})
+    assert config.data.value_range == ((-123.0, -117.0, -104.0), (132.0, 138.0, 151.0))
+    assert RunConfig.from_json(config.to_json()) == config
+    with pytest.raises(ConfigError, match=r"red, green and blue; with data\.channels 1"):
+        config.override({"data.channels": "1"})
+
+
 # Text that a user can type for a field, and a piece of the reason that must be given.
 REFUSED = [
     ("data.image_size", "0", "greater than or equal to 1"),

@@ -1,10 +1,13 @@
 """The arithmetic against Table 1 of arXiv:1409.4842, and against the layers of the model that is built."""
 
+import dataclasses
 import itertools
+from collections import Counter
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 
 import keras_inception as ki
@@ -33,6 +36,51 @@ TABLE_1 = [
     ("softmax", (1, 1, 1000), 0, 0, 0),
 ]
 WIDTHS = [1 / 16, 0.1, 0.25]
+
+
+def profiled(model):
+    """Count the floating-point operations for one image by TensorFlow's own profiler, by kind."""
+    profiler = tf.compat.v1.profiler
+    call = tf.function(lambda images: model(images, training=False), autograph=False)
+    graph = call.get_concrete_function(tf.TensorSpec((1, *model.input_shape[1:]))).graph
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation()).with_empty_output()
+    found, left = Counter(), [profiler.profile(graph, cmd="op", options=options.build())]
+    while left:
+        node = left.pop()
+        left += node.children
+        found[node.name] += node.float_ops
+    return +found
+
+
+def expected_operations(model):
+    """Count what the layers of a built model say of the same."""
+    layers = model.layers
+    convolutions = [layer for layer in layers if isinstance(layer, keras.layers.Conv2D)]
+    numbers = sum(int(np.prod(layer.output.shape[1:])) for layer in convolutions)
+    biased = sum(int(np.prod(layer.output.shape[1:])) for layer in convolutions if layer.use_bias)
+    pools = [layer for layer in layers if isinstance(layer, keras.layers.MaxPooling2D)]
+    normalized = sum(layer.gamma.shape[0] for layer in layers if isinstance(layer, keras.layers.BatchNormalization))
+    dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+    mean = next(layer for layer in layers if isinstance(layer, keras.layers.GlobalAveragePooling2D))
+    (classes,) = model.output.shape[1:]
+    # Batch normalisation becomes y = x · scale + shift, with scale and shift from its four values a channel.
+    after_each = numbers if normalized else 0
+    return +Counter(
+        {
+            # Two operations, a multiplication and an addition, for each of the arithmetic's multiply-adds.
+            "Conv2D": 2 * sum(layer_cost(layer)[1] for layer in convolutions),
+            "MatMul": 2 * sum(layer_cost(layer)[1] for layer in dense),
+            # What it counts and multiply-adds do not. It counts nothing for ReLU, LRN, padding and concatenation.
+            "BiasAdd": biased + sum(layer.units for layer in dense),
+            "MaxPool": sum(int(np.prod([*pool.pool_size, *pool.output.shape[1:]])) for pool in pools),
+            "Mean": int(np.prod(mean.input.shape[1:])),
+            "Softmax": 5 * classes,
+            "Mul": after_each + 2 * normalized,
+            "AddV2": after_each + normalized,
+            "Sub": normalized,
+            "Rsqrt": 2 * normalized,
+        }
+    )
 
 
 def total(rows, field):
@@ -134,6 +182,18 @@ def test_batch_normalization_of_the_heads_has_128_scales_shifts_means_and_varian
         assert row.parameters == plain - 128 + 4 * 128
 
 
+def test_ports_with_a_3x3_in_place_of_the_5x5_train_6_624_904_parameters_and_take_1_498_g_multiply_adds():
+    trainable, multiply_adds = (total(ki.row_costs(ki.GOOGLENET_BN), field) for field in ("trainable", "multiply_adds"))
+    sides = {row.name: row.output[0] for row in ki.row_costs(ki.GOOGLENET_BN)}
+    for row in ki.GOOGLENET_BN.rows:
+        if isinstance(row, ki.Inception):
+            fewer = (5**2 - 3**2) * row.reduce5x5 * row.conv5x5
+            trainable -= fewer
+            multiply_adds -= fewer * sides[f"inception {row.name}"] ** 2
+    assert trainable == 6_624_904
+    assert round(multiply_adds / 1e9, 3) == 1.498
+
+
 def test_normalization_changes_neither_weights_nor_multiply_adds():
     costs = {
         (total(rows, "weights"), total(rows, "multiply_adds"), total(rows, "depth"))
@@ -156,6 +216,20 @@ def test_classes_change_the_classifier_and_the_heads_alone():
 
 def test_grey_images_take_a_third_of_the_first_rows_weights():
     assert ki.row_costs(ki.GOOGLENET, (224, 224, 1))[0].weights * 3 == 9_408
+
+
+def test_a_naive_module_is_one_layer_deep_and_hands_on_the_channels_of_its_input():
+    """The weights that REFERENCE has for a naive 3a on 192 channels, whose pool keeps all of them."""
+    rows = (ki.Conv("conv1", 192, kernel=1), ki.Inception("3a", 64, 0, 128, 0, 32, 0))
+    module = ki.row_costs(ki.Architecture("naive", rows), (28, 28, 3))[1]
+    assert (module.weights, module.output, module.depth) == (387_072, (28, 28, 64 + 128 + 32 + 192), 1)
+
+
+def test_a_fully_connected_layer_of_1024_has_the_51_380_224_weights_that_averaging_saves():
+    table = dataclasses.replace(ki.GOOGLENET, rows=(*ki.GOOGLENET.rows, ki.FullyConnected("fc", 1024)))
+    (layer,) = (row for row in ki.row_costs(table) if row.name == "fc")
+    assert (layer.weights, layer.multiply_adds, layer.biases, layer.depth) == (51_380_224, 51_380_224, 1024, 1)
+    assert layer.output == (1, 1, 1024)
 
 
 def test_doubling_the_side_of_the_image_costs_four_times_the_convolutions():
@@ -204,19 +278,39 @@ def test_every_row_costs_what_the_layers_of_the_built_model_cost(width, table, a
     assert total(rows, "trainable") == sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
+@pytest.mark.parametrize(
+    ("name", "multiply_adds", "parameters"),
+    [
+        ("googlenet", 1_582_671_872, 6_998_552),
+        ("googlenet-bn", 1_582_671_872, 7_020_392),
+        ("googlenet-small", 480_714_752, 7_012_712),
+        ("nin", 222_555_648, 1_158_056),
+    ],
+)
+def test_tensorflows_profiler_counts_two_operations_for_each_multiply_add(name, multiply_adds, parameters):
+    model = ki.GoogLeNet(architecture=name, classes=1000)
+    found = profiled(model)
+    assert found["Conv2D"] + found["MatMul"] == 2 * multiply_adds
+    assert found == expected_operations(model)
+    assert model.count_params() == parameters
+    rows = ki.row_costs(ki.ARCHITECTURES[name])
+    assert (total(rows, "multiply_adds"), total(rows, "parameters")) == (multiply_adds, parameters)
+
+
 @st.composite
 def architectures(draw):
     """Any table of up to four small rows, with up to two heads, and an image that it takes."""
-    widths = st.integers(1, 5)
+    widths, optional = st.integers(1, 5), st.integers(0, 3)
     kinds = [
         lambda name: st.builds(
             ki.Conv, st.just(name), widths, st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(0, 3)
         ),
         lambda name: st.builds(ki.MaxPool, st.just(name), st.integers(2, 3), st.integers(1, 2)),
         lambda name: st.just(ki.LRN(name)),
-        lambda name: st.builds(ki.Inception, st.just(name), *[widths] * 6),
+        lambda name: st.builds(ki.Inception, st.just(name), widths, optional, widths, optional, widths, optional),
+        lambda name: st.builds(ki.FullyConnected, st.just(name), widths),
     ]
-    chosen = [0, *draw(st.lists(st.integers(0, 3), max_size=3))]
+    chosen = [0, *draw(st.lists(st.integers(0, 4), max_size=3))]
     rows = tuple(draw(kinds[kind](f"row{index}")) for index, kind in enumerate(chosen))
     after = draw(st.lists(st.sampled_from([row.name for row in rows]), max_size=2))
     heads = tuple(

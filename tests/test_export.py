@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from keras_inception.architecture import GOOGLENET, GOOGLENET_BN
+from keras_inception.architecture import GOOGLENET, GOOGLENET_BN, NIN, Architecture, Conv, FullyConnected, Inception
 from keras_inception.card import Card, read_card
 from keras_inception.cli import main
 from keras_inception.config import DataConfig
@@ -272,9 +272,28 @@ def test_tflite_has_the_operations_of_table_1_and_no_others(tmp_path):
 
 
 @pytest.mark.slow
+def test_naive_modules_and_fully_connected_layers_are_exported(tmp_path):
+    rows = (Conv("conv1", 4, 3, stride=4), Inception("3a", 4, 0, 4, 2, 4, 0), FullyConnected("fc", 6))
+    table = Architecture("naive", rows, batch_normalization=True)
+    model, path = converted(table, tmp_path)
+    check_operations(operations(path), table, "model.tflite")
+    image = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(open_model(path).probabilities(image), model.predict_on_batch(image), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_an_lrn_network_is_exported_with_a_builtin_operation(tmp_path):
     model, path = converted(GOOGLENET.scaled(1 / 16), tmp_path)
     assert operations(path)["LOCAL_RESPONSE_NORMALIZATION"] == 2
+    image = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_allclose(open_model(path).probabilities(image), model.predict_on_batch(image), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_network_in_network_is_exported_with_its_9_layers(tmp_path):
+    model, path = converted(NIN.scaled(1 / 16), tmp_path)
+    assert expected_operations(NIN) == Counter(CONV_2D=8, MAX_POOL_2D=2, MEAN=1, FULLY_CONNECTED=1, SOFTMAX=1)
+    assert operations(path) == expected_operations(NIN)
     image = np.random.default_rng(1).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
     np.testing.assert_allclose(open_model(path).probabilities(image), model.predict_on_batch(image), atol=1e-5)
 

@@ -567,3 +567,13 @@ def test_network_in_network_is_built_without_heads_and_refuses_them():
     ]
     with pytest.raises(ArchitectureError, match="'nin' has no auxiliary heads"):
         ki.GoogLeNet(architecture="nin", classes=10, auxiliary=True)
+
+
+def test_a_fully_connected_network_is_built_for_one_size_of_image():
+    rows = (ki.Conv("conv1", 4, kernel=3, stride=2), ki.Inception("3a", 2, 0, 2, 0, 2, 0), ki.FullyConnected("fc", 5))
+    table = ki.Architecture("naive", rows)
+    model = ki.GoogLeNet(architecture=table, input_shape=(9, 12, 3), classes=2)
+    assert model.get_layer("fc").output.shape == (None, 1, 1, 5)
+    assert model.count_params() == sum(row.parameters for row in ki.row_costs(table, (9, 12, 3), 2))
+    with pytest.raises(ArchitectureError, match="row 'fc' is fully connected and needs an image of known size"):
+        ki.GoogLeNet(architecture=table, input_shape=(None, None, 3), classes=2)

@@ -15,7 +15,13 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 #: Those that train networks: minutes, and figures that differ between machines.
-TRAINING = {"02_your_own_photographs", "03_auxiliary_heads", "05_export_and_prove", "06_look_inside"}
+TRAINING = {
+    "02_your_own_photographs",
+    "03_auxiliary_heads",
+    "04_tune_widths",
+    "05_export_and_prove",
+    "06_look_inside",
+}
 
 #: Pictures that are not kept, because what they show is not ours to give away.
 PHOTOGRAPHS = {"02_your_own_photographs": 3}
@@ -55,6 +61,7 @@ def test_there_are_notebooks():
         "01_architecture",
         "02_your_own_photographs",
         "03_auxiliary_heads",
+        "04_tune_widths",
         "05_export_and_prove",
         "06_look_inside",
     ]

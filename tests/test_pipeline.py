@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -336,17 +337,22 @@ def test_evaluation_is_never_augmented():
 # Values, labels and batches.
 
 
-@pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (1.0, -1.0)])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("bounds", "channels"),
+    [
+        *itertools.product([(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (1.0, -1.0)], [1, 3]),
+        (((-123.0, -117.0, -104.0), (132.0, 138.0, 151.0)), 3),
+    ],
+)
 def test_0_and_255_become_the_ends_of_the_range(bounds, channels):
     config = DataConfig(image_size=4, channels=channels, value_range=bounds)
     images = read_images(split_of([np.full((4, 4, 3), value, np.uint8) for value in (0, 255, 51)]), config)
     ((inputs, _),) = evaluation_batches(images, config, batch_size=3, outputs=["main"]).as_numpy_iterator()
     assert inputs.dtype == np.float32
     assert inputs.shape == (3, 4, 4, channels)
-    middle = bounds[0] + (bounds[1] - bounds[0]) / 5
-    for image, value in zip(inputs, (*bounds, middle), strict=True):
-        np.testing.assert_allclose(image, value, atol=1e-6 * max(map(abs, bounds)))
+    low, high = map(np.asarray, bounds)
+    for image, value in zip(inputs, (low, high, low + (high - low) / 5), strict=True):
+        np.testing.assert_allclose(image, np.broadcast_to(value, image.shape), atol=1e-6 * np.abs(bounds).max())
 
 
 @pytest.mark.parametrize("outputs", [("main", "aux1", "aux2"), ("main",), ()])

@@ -19,6 +19,7 @@ from keras_inception.cli import main
 from keras_inception.config import RunConfig
 from keras_inception.errors import DivergedError
 from keras_inception.predictor import open_keras
+from keras_inception.tuning import scoring
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import GIVEN
@@ -100,6 +101,25 @@ def test_the_shared_network_goes_on_from_its_last_epoch_with_the_same_bits(confi
     assert [epoch for epoch in epochs if epoch] == [3, 4]
     for one, two in zip(undisturbed, again, strict=True):
         np.testing.assert_array_equal(one, two)
+    assert [epoch["epoch"] for epoch in folder.supernet_epochs()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lost", ["_save", "write_json"])
+def test_a_shared_network_killed_between_its_two_files_is_whole_in_the_end(config, folder, monkeypatch, lost):
+    class Killed(BaseException):
+        pass
+
+    def die(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scoring, lost, die)
+        with pytest.raises(Killed):
+            Inherited(config, folder, lambda **values: None)
+    Inherited(config, folder, lambda **values: None)
+    assert folder.trained_epochs() == config.supernet_epochs
+    assert [epoch["epoch"] for epoch in folder.supernet_epochs()] == list(range(1, config.supernet_epochs + 1))
+    folder.await_chief(config)  # a worker waits no longer
 
 
 @pytest.mark.slow

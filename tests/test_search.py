@@ -12,8 +12,10 @@ from keras_inception.config import RunConfig
 from keras_inception.cost import row_costs
 from keras_inception.errors import ConfigError, RunError, TrainingError
 from keras_inception.files import write_text
+from keras_inception.run_folder import RunFolder
 from keras_inception.tuning import search
 from keras_inception.tuning.config import SearchConfig, checked
+from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import GIVEN, best, front_of
 from keras_inception.tuning.scorer import TrialFailedError
@@ -164,9 +166,16 @@ def test_a_search_is_not_overwritten_by_accident(scored, tmp_path):
         tune(config(), tmp_path / "search")
     with pytest.raises(RunError, match="was begun with another budget; give the same"):
         tune(config(budget="multiply_adds=0.25x"), tmp_path / "search", resume=True)
+    with RunFolder(tmp_path / "search").claimed(), pytest.raises(RunError):
+        tune(config(trials=2), tmp_path / "search", overwrite=True)
+    assert len(SearchFolder(tmp_path / "search").trials()) == 6
     assert tune(config(trials=2), tmp_path / "search", overwrite=True)["trials"][-1].number == 1
+    with pytest.raises(RunError, match="give one of them"):
+        tune(config(trials=2), tmp_path / "search", resume=True, overwrite=True)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").touch()
+    with pytest.raises(RunError, match="is a file; give --search-dir a folder"):
+        tune(config(), tmp_path / "photos" / "holiday.jpg")
     with pytest.raises(RunError, match="is not empty and holds no search"):
         tune(config(), tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "holiday.jpg").exists()
@@ -190,6 +199,22 @@ def test_what_cannot_be_searched_is_said_in_one_line(changes, said):
 def test_a_configuration_is_read_back_as_it_was_written():
     written = config(search=("size",), budget="parameters=300k")
     assert SearchConfig.from_json(written.to_json()) == written
+
+
+def test_a_damaged_search_is_said_in_one_line():
+    with pytest.raises(ConfigError, match="must be JSON text"):
+        SearchConfig.from_json('{"trials": 6')
+
+
+def test_hyperbands_first_trial_is_not_taken_for_the_given_widths(scored, tmp_path):
+    folder = tmp_path / "search"
+    result = tune(config(oracle="hyperband", from_scratch=True, trials=3), folder)
+    assert result["uniform"] is None
+    values = {name: value for name, value in result["trials"][0].values.items() if not name.startswith("tuner/")}
+    assert set(values.values()) != {1.0}
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "scaled alike</td>" not in text
+    assert "Trial 0 has" not in text
 
 
 def test_the_front_is_searched_where_sizes_are(scored, tmp_path):
@@ -297,14 +322,20 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
     """With a training in place of which the commands are noted."""
     commands = []
 
-    def command(run, *words):
-        commands.append((words[0], run.name))
-        if words[0] == "evaluate":
-            (run / "evaluation").mkdir(parents=True)
-            (run / "evaluation" / "evaluation.json").write_text(json.dumps({"top1": int(run.name[-1]) / 10}))
-            (run / "summary.json").write_text(json.dumps({"best": {"val_main_top1": 0.5}}))
+    def train(run):
+        commands.append(("train", run.name))
+        run.mkdir()
+        summary = {"best": {"val_main_top1": 0.5}, "last": {"epoch": 30}}
+        (run / "summary.json").write_text(json.dumps(summary))
+        (run / "config.json").write_text(run.with_suffix(".config.json").read_text())
 
-    monkeypatch.setattr("keras_inception.tuning.finalists._command", command)
+    def evaluate(run, split):
+        commands.append(("evaluate", run.name))
+        (run / "evaluation").mkdir()
+        (run / "evaluation" / "evaluation.json").write_text(json.dumps({"top1": int(run.name[-1]) / 10}))
+
+    monkeypatch.setattr("keras_inception.evaluation.over_seeds.train_in_process", train)
+    monkeypatch.setattr("keras_inception.evaluation.over_seeds.evaluate", evaluate)
     folder = tmp_path / "search"
     result = tune(config(finalists=2), folder)
     names = [finalist.name for finalist in result["finalists"]]
@@ -312,7 +343,7 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
     assert len(names) == 4
     assert result["finalists"][0].test == (0.1, 0.2, 0.3)
     runs = [name for kind, name in commands if kind == "train"]
-    assert runs == [f"{name.replace(' ', '')}-seed{seed}" for name in names for seed in (1, 2, 3)]
+    assert runs == [f"{name.replace(' ', '')}-seed{seed}" for seed in (1, 2, 3) for name in names]
     given, uniform = (
         Architecture.from_json((folder / "finalists" / f"{name}.json").read_text()) for name in ("given", "uniform")
     )
@@ -324,7 +355,25 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
     assert "Trained from scratch" in (folder / "report.html").read_text(encoding="utf-8")
     commands.clear()
     assert tune(config(finalists=2), folder, resume=True)["finalists"] == result["finalists"]
-    assert "evaluate" not in [kind for kind, _ in commands]
+    assert commands == []
+
+
+def test_a_finalist_that_uses_up_less_of_the_budget_stands_beside_a_uniform_one_of_its_cost(
+    scored, tmp_path, monkeypatch
+):
+    def trained(config, folder, contenders, on_run):
+        return [
+            Finalist(one.name, one.multiply_adds, one.parameters, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+            for one in contenders
+        ]
+
+    monkeypatch.setattr(search, "train_finalists", trained)
+    result = tune(config(search=("size",), trials=12, finalists=1), tmp_path / "search")
+    given, uniform, best_one = result["finalists"]
+    (chosen,) = [trial for trial in result["trials"] if f"trial {trial.number}" == best_one.name]
+    assert given.name == "given"
+    assert uniform.name == ("uniform" if chosen.values["size"] == 1 else f"uniform {chosen.values['size']:g}")
+    assert uniform.multiply_adds == pytest.approx(best_one.multiply_adds, rel=0.01)
 
 
 def test_no_trial_begins_when_the_time_is_up(scored, tmp_path):

@@ -64,6 +64,10 @@ def test_the_input_is_in_the_range_of_the_network():
     config = DataConfig(image_size=2, channels=1, value_range=(-1.0, 1.0))
     np.testing.assert_allclose(model_input(image, config)[..., 0], [[-1, 1], [-0.6, -0.2]], atol=1e-6)
     assert model_input(image, config).dtype == np.float32
+    colours = DataConfig(image_size=2, value_range=((0.0, -1.0, 5.0), (1.0, 1.0, 5.0)))
+    white = np.full((2, 2, 3), 255, np.uint8)
+    np.testing.assert_allclose(model_input(white, colours)[0, 0], [1, 1, 5])
+    assert model_input(white, colours).dtype == np.float32
 
 
 def test_it_needs_no_tensorflow():

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from keras_inception.architecture import GOOGLENET, GOOGLENET_BN, Architecture, Conv, Inception
+from keras_inception.architecture import GOOGLENET, GOOGLENET_BN, Architecture, Conv, FullyConnected, Inception
 from keras_inception.errors import ArchitectureError, ConfigError
 from keras_inception.googlenet import GoogLeNet
 from keras_inception.tuning.space import MULTIPLES, Space
@@ -90,6 +90,14 @@ def test_tables_with_other_names_have_stages_too():
     row = Inception("mixed", 8, 8, 8, 8, 8, 8)
     table = Architecture("other", (Conv("first", 8, 3), row, *GOOGLENET.rows[8:9], Inception("b", 8, 8, 8, 8, 8, 8)))
     assert names(Space(table, "stage")) == ["width_mixed", "width_b"]
+
+
+def test_what_a_module_lacks_is_not_searched():
+    naive = Inception("3a", 8, 0, 8, 0, 8, 0)
+    space = Space(Architecture("naive", (Conv("conv1", 8, 3), naive, FullyConnected("fc", 8))))
+    assert names(space) == ["width_3a_1x1", "width_3a_3x3", "width_3a_5x5"]
+    found = space.point(space.defaults() | {"width_3a_5x5": 0.5}).architecture
+    assert found.rows[1:] == (Inception("3a", 8, 0, 8, 0, 4, 0), FullyConnected("fc", 8))
 
 
 def test_what_cannot_be_searched_is_named():

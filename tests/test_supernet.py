@@ -8,7 +8,17 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 
-from keras_inception.architecture import GOOGLENET, LRN, WIDTHS, Architecture, AuxiliaryHead, Conv, Inception, MaxPool
+from keras_inception.architecture import (
+    GOOGLENET,
+    LRN,
+    WIDTHS,
+    Architecture,
+    AuxiliaryHead,
+    Conv,
+    FullyConnected,
+    Inception,
+    MaxPool,
+)
 from keras_inception.errors import ArchitectureError
 from keras_inception.tuning.supernet import Supernet
 
@@ -22,6 +32,28 @@ ROWS = (
 )
 BATCH = Architecture("largest", ROWS, (AuxiliaryHead("aux1", after="4a"),), batch_normalization=True)
 BIASES = Architecture("largest", ROWS)
+#: Modules without reductions, without a projection, and a fully connected layer.
+NAIVE = Architecture(
+    "largest",
+    (
+        *ROWS[:3],
+        Inception("3a", 6, 0, 7, 3, 4, 0),
+        MaxPool("pool3"),
+        Inception("4a", 5, 4, 6, 0, 3, 0),
+        FullyConnected("fc", 6),
+    ),
+    batch_normalization=True,
+)
+#: The paddings of the ports, and their kernel of the third branch.
+PORTED = Architecture(
+    "largest",
+    (
+        Conv("conv1", 6, 7, stride=2, padding="same"),
+        MaxPool("pool1", padding="ceil"),
+        Inception("3a", 6, 5, 7, 3, 4, 4, kernel5x5=3),
+        MaxPool("pool3", size=2, padding="ceil"),
+    ),
+)
 SHAPE, CLASSES = (32, 32, 3), 4
 
 
@@ -39,7 +71,7 @@ def shaken(supernet):
 
 @pytest.fixture(scope="module")
 def supernets():
-    return {table: shaken(Supernet(table, SHAPE, CLASSES)) for table in (BATCH, BIASES)}
+    return {table: shaken(Supernet(table, SHAPE, CLASSES)) for table in (BATCH, BIASES, NAIVE)}
 
 
 @st.composite
@@ -68,6 +100,8 @@ def cut_off(supernet, table):
                 kept |= {f"{name}_1x1": row.conv1x1, f"{name}_pool_projection": row.pool_projection}
                 kept |= {f"{name}_3x3": row.conv3x3, f"{name}_3x3_reduce": row.reduce3x3}
                 kept |= {f"{name}_5x5": row.conv5x5, f"{name}_5x5_reduce": row.reduce5x5}
+            case FullyConnected():
+                kept |= {row.name: row.units}
     for name, width in kept.items():
         for layer in network.layers:
             if layer.name == name:
@@ -90,7 +124,7 @@ def statistics_of(network):
     return found
 
 
-@pytest.mark.parametrize("table", [BATCH, BIASES], ids=["batch", "biases"])
+@pytest.mark.parametrize("table", [BATCH, BIASES, NAIVE], ids=["batch", "biases", "naive"])
 def test_the_largest_network_is_the_one_that_keras_computes(supernets, table):
     supernet, pixels = supernets[table], images(5)
     found = supernet.probabilities(table, statistics_of(supernet.network), [pixels[:3], pixels[3:]])
@@ -126,6 +160,14 @@ def test_networks_with_lrn_and_the_papers_table_are_cut_too():
     pixels = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
     found = supernet.probabilities(table, [], [pixels])
     np.testing.assert_allclose(found, supernet.inherited(table, []).predict(pixels, verbose=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 37])
+def test_paddings_and_kernels_of_the_public_ports_are_computed_as_keras_does(side):
+    supernet = shaken(Supernet(PORTED, (side, side, 3), CLASSES))
+    pixels = np.random.default_rng(1).normal(size=(2, side, side, 3)).astype(np.float32)
+    found = supernet.probabilities(PORTED, [], [pixels])
+    np.testing.assert_allclose(found, supernet.network.predict(pixels, verbose=0), atol=1e-5)
 
 
 def test_calibration_finds_the_statistics_that_keras_would(supernets):

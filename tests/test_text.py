@@ -54,6 +54,20 @@ def test_the_columns_that_do_not_fit_follow_below_with_the_first():
         ]
 
 
+def test_a_table_of_two_columns_is_no_wider_than_the_terminal_either():
+    words = "parameters of one network, to the parameters of another one, which has many more of them"
+    text = as_text(Table(("ratio", "times"), ((words, 8.711),)), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.count("8.711") == text.count("ratio") == 1
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 50, 60])
+def test_some_columns_are_not_parted_from_the_one_in_front(width):
+    table = Table(("row", "weights", "biases", "multiply-adds", "printed"), (("a", 1, 2, 3, "4M"),), beside=["printed"])
+    (line,) = [line for line in as_text(table, width).splitlines() if "printed" in line]
+    assert "multiply-adds" in line
+
+
 def test_numbers_stand_right_and_words_left():
     lines = as_text(Table(("name", "count"), (("a", 5), ("bb", 1234)))).splitlines()
     assert lines[2:] == ["a         5", "bb    1,234"]

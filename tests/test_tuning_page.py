@@ -49,6 +49,7 @@ def test_the_page_has_all_of_it(tmp_path):
         trials=found,
         given=(GOOGLENET, given),
         tuned=(tuned, found[3]),
+        uniform=found[0],
     )
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "16 (32)" in text  # the 5×5 of 3a
@@ -56,6 +57,8 @@ def test_the_page_has_all_of_it(tmp_path):
     assert "no &lt;memory&gt;" in text
     assert "12.34" in text
     assert "Read &lt;this&gt;." in text
+    assert "practised for the budget" in text
+    assert "the same, scaled alike" in text
     assert text.count("data:image/png") == 4
     for name in ("front", "widths", "progress", "importance"):
         with Image.open(tmp_path / f"{name}.png") as picture:
@@ -66,7 +69,7 @@ def test_the_page_has_all_of_it(tmp_path):
 def test_a_latency_is_drawn_beside_the_multiply_adds(tmp_path):
     given = Trial(GIVEN, {}, 10**8, 10_000, {}, "scored", 0.9, (0.8, 0.95), latency_ms=12.0)
     found = [replace(trial, latency_ms=trial.multiply_adds / 1e6) for trial in trials(10)]
-    draw_front(found, given, tmp_path / "plain.png")
-    draw_front(found, given, tmp_path / "both.png", limit_ms=8.0)
+    draw_front(found, given, tmp_path / "plain.png", uniform=None)
+    draw_front(found, given, tmp_path / "both.png", uniform=found[0], limit_ms=8.0)
     with Image.open(tmp_path / "plain.png") as one, Image.open(tmp_path / "both.png") as two:
         assert two.width == pytest.approx(2 * one.width, rel=0.02)

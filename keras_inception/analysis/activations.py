@@ -171,7 +171,7 @@ def _activities(rows: list[Inception], totals: list[np.ndarray], positions: list
     for number, row in enumerate(rows):
         of_module = slice(number * len(BRANCHES), (number + 1) * len(BRANCHES))
         energies = [part[2].sum() for part in totals[of_module]]
-        whole = sum(energies)
+        whole, channels = sum(energies), sum(len(part[0]) for part in totals[of_module])
         for branch, (largest, above, _), energy, places in zip(
             BRANCHES, totals[of_module], energies, positions[of_module], strict=True
         ):
@@ -182,7 +182,7 @@ def _activities(rows: list[Inception], totals: list[np.ndarray], positions: list
                 silent=float(np.mean(largest <= 0)),
                 active=float(above.sum() / (places * len(above))),
                 energy=float(energy / whole) if whole else float("nan"),
-                width=len(largest) / row.filters,
+                width=len(largest) / channels,
             )
 
 

@@ -1,6 +1,6 @@
 """What the rows of a table, and the branches of its Inception modules, are called in a built network."""
 
-from keras_inception.architecture import Architecture, Conv, Inception, MlpConv, Row
+from keras_inception.architecture import Architecture, Conv, FullyConnected, Inception, MlpConv, Row
 from keras_inception.errors import ArchitectureError, unknown
 
 #: The branches of an Inception module, and how the names of the layers they end with go on.
@@ -33,6 +33,8 @@ def branch_layer(row: Inception, branch: str) -> str:
     >>> branch_layer(Inception("4a", 192, 96, 208, 16, 48, 64), "pool")
     'inception_4a_pool_projection_relu'
     """
+    if branch == "pool" and not row.pool_projection:
+        return f"inception_{row.name}_pool"
     return f"inception_{row.name}_{BRANCHES[branch]}_relu"
 
 
@@ -41,7 +43,7 @@ def output_layer(row: Row) -> str:
     match row:
         case Inception():
             return f"inception_{row.name}"
-        case Conv():
+        case Conv() | FullyConnected():
             return f"{row.name}_relu"
         case MlpConv():
             return f"{row.name}_mlp2_relu"

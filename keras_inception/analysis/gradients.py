@@ -52,9 +52,30 @@ class RowNorm:
         row: Prefix of the row's layers, as in "inception_4a", or an output.
         mean: Over drawn weights.
         sd: Standard deviation over drawn weights, of the sample; nan of one.
+        by_seed: With each of the drawn weights.
     """
 
     normalization: str
+    losses: str
+    row: str
+    mean: float
+    sd: float
+    by_seed: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeadGain:
+    """How many times the gradient of the row nearest to the image is with heads what it is with the main loss alone.
+
+    Args:
+        network: The normalisation of one that has not been trained, or "best" or "last" of a run.
+        losses: As in `RowNorm`.
+        row: The row.
+        mean: Over drawn weights, compared one by one.
+        sd: Standard deviation over them, of the sample; nan of one.
+    """
+
+    network: str
     losses: str
     row: str
     mean: float
@@ -131,9 +152,33 @@ def norms_at_initialization(
         for losses, rows in parts[0].items():
             for row in rows:
                 values = [part[losses][row] for part in parts]
-                sd = float(np.std(values, ddof=1)) if seeds > 1 else float("nan")
-                found.append(RowNorm(kind, losses, row, float(np.mean(values)), sd))
+                found.append(RowNorm(kind, losses, row, float(np.mean(values)), _sd(values), tuple(values)))
     return found
+
+
+def head_gains(
+    found: Sequence[RowNorm], checkpoints: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None
+) -> list[HeadGain]:
+    """Tell how much the heads add to what reaches the row nearest to the image; nothing of a network without heads.
+
+    Args:
+        found: From `norms_at_initialization`.
+        checkpoints: From `norms_of_checkpoints`.
+    """
+    norms_by = {
+        kind: {(one.losses, one.row): one.by_seed for one in found if one.normalization == kind}
+        for kind in dict.fromkeys(one.normalization for one in found)
+    }
+    for name, of_losses in (checkpoints or {}).items():
+        norms_by[name] = {(losses, row): (norm,) for losses, rows in of_losses.items() for row, norm in rows.items()}
+    gains = []
+    for network, by in norms_by.items():
+        first = next(row for _, row in by)
+        for losses, row in by:
+            if row == first and losses != MAIN:
+                times = [some / alone for some, alone in zip(by[losses, first], by[MAIN, first], strict=True) if alone]
+                gains.append(HeadGain(network, losses, first, float(np.mean(times or [np.nan])), _sd(times)))
+    return gains
 
 
 def norms_of_checkpoints(run: str | Path, batch: Batch) -> dict[str, dict[str, dict[str, float]]]:
@@ -226,6 +271,10 @@ def draw_weights(network: keras.Model, seed: int) -> None:
                 "seed": int(np.random.SeedSequence([seed, place]).generate_state(1)[0]),
             }
             layer.kernel.assign(type(initializer).from_config(config)(layer.kernel.shape))
+
+
+def _sd(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def _network(table: Architecture, batch: Batch, weights: Path | None = None) -> keras.Model:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import keras
 
+from keras_inception.architecture import Architecture, FullyConnected
 from keras_inception.cost import row_costs
 from keras_inception.data.crops import network_side
 from keras_inception.data.dataset import VALIDATION
 from keras_inception.data.pipeline import read_split
+from keras_inception.errors import ArchitectureError
 from keras_inception.evaluation.answers import mean_answers
 from keras_inception.evaluation.figures import figures
 from keras_inception.predictor import keras_predictor, run_model
@@ -73,10 +75,11 @@ def other_sizes(
     Raises:
         RunError: There is no trained run.
         DataError: Its images are gone.
-        ArchitectureError: A size is smaller than the network can take.
+        ArchitectureError: A size is smaller than the network can take, or a row of it is fully connected.
     """
     folder = RunFolder(Path(run))
     config, table, labels = folder.config().data, folder.architecture(), folder.labels()
+    _check_any_size(table)
     sizes = default_sizes(run) if sizes is None else sizes
     costs = {size: row_costs(table, (size, size, config.channels), len(labels)) for size in sizes}  # refuses small ones
     predictor = keras_predictor(any_size(run_model(folder)))
@@ -109,6 +112,15 @@ def any_size(model: keras.Model) -> keras.Model:
     free = keras.models.clone_model(model, input_tensors=keras.Input((None, None, channels), name="image"))
     free.set_weights(model.get_weights())
     return free
+
+
+def _check_any_size(table: Architecture) -> None:
+    for row in table.rows:
+        if isinstance(row, FullyConnected):
+            raise ArchitectureError(
+                f"row {row.name!r} of {table.name!r} is fully connected, so that the network takes images of one size "
+                f"alone; give a run whose network averages globally"
+            )
 
 
 def _of(total: int, on_progress: Callable[[int, int], None]) -> Callable[[int], None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_inception.analysis.branches import BRANCHES, branch_layer, output_layer
-from keras_inception.architecture import LRN, Architecture, Conv, Inception, MaxPool, MlpConv, Row
+from keras_inception.architecture import LRN, Architecture, Conv, FullyConnected, Inception, MaxPool, MlpConv, Row
 from keras_inception.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -214,14 +214,18 @@ def side_of_energy(energy: np.ndarray, field: Field, share: float = ENERGY) -> i
 
 def _of_row(row: Row, seen: Field) -> Iterator[Field]:
     match row:
+        case Conv(padding="same"):
+            yield _behind_same(seen, row.name, row.kernel, row.stride)
         case Conv() | MlpConv():
             yield _behind(seen, row.name, "", row.kernel, row.stride, row.kernel // 2, row.output_size(seen.units))
+        case MaxPool(padding="ceil"):
+            yield _behind(seen, row.name, "", row.size, row.stride, 0, row.output_size(seen.units))
         case MaxPool():
-            units = row.output_size(seen.units)
-            padding = max((units - 1) * row.stride + row.size - seen.units, 0)  # the odd one stands behind, as in SAME
-            yield _behind(seen, row.name, "", row.size, row.stride, padding // 2, units)
+            yield _behind_same(seen, row.name, row.size, row.stride)
+        case FullyConnected():
+            yield _behind(seen, row.name, "", seen.units, 1, 0, 1)
         case Inception():
-            kernels = dict(zip(BRANCHES, (1, 3, 5, 3), strict=True))
+            kernels = dict(zip(BRANCHES, (1, 3, row.kernel5x5, 3), strict=True))
             branches = [
                 _behind(seen, row.name, branch, kernel, 1, kernel // 2, seen.units)
                 for branch, kernel in kernels.items()
@@ -229,6 +233,13 @@ def _of_row(row: Row, seen: Field) -> Iterator[Field]:
             # All are centred on the same pixel, so that the largest holds the others.
             yield dataclasses.replace(max(branches, key=lambda field: field.size), branch="")
             yield from branches
+
+
+def _behind_same(seen: Field, row: str, kernel: int, stride: int) -> Field:
+    """Return `_behind` with SAME padding, whose odd pixel stands behind."""
+    units = -(-seen.units // stride)
+    padding = max((units - 1) * stride + kernel - seen.units, 0)
+    return _behind(seen, row, "", kernel, stride, padding // 2, units)
 
 
 def _behind(seen: Field, row: str, branch: str, kernel: int, stride: int, padding: int, units: int) -> Field:

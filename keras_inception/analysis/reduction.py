@@ -196,9 +196,9 @@ def module_reduction(row: Inception, inputs: int, positions: int) -> ModuleReduc
         return _convolution(kernel, channels, filters, positions)
 
     first = conv(1, inputs, row.conv1x1)
-    naive = first + conv(3, inputs, row.conv3x3) + conv(5, inputs, row.conv5x5)
-    unprojected = first + conv(1, inputs, row.reduce3x3) + conv(3, row.reduce3x3, row.conv3x3)
-    unprojected += conv(1, inputs, row.reduce5x5) + conv(5, row.reduce5x5, row.conv5x5)
+    naive = first + conv(3, inputs, row.conv3x3) + conv(row.kernel5x5, inputs, row.conv5x5)
+    unprojected = first + conv(1, inputs, row.reduce3x3) + conv(3, row.reduce3x3 or inputs, row.conv3x3)
+    unprojected += conv(1, inputs, row.reduce5x5) + conv(row.kernel5x5, row.reduce5x5 or inputs, row.conv5x5)
     return ModuleReduction(row, inputs, naive, unprojected, unprojected + conv(1, inputs, row.pool_projection))
 
 
@@ -211,7 +211,7 @@ def _modules(table: Architecture, image_size: int | None, pile_up: bool) -> Iter
     for row, cost in zip(table.rows, costs, strict=False):
         if isinstance(row, Inception):
             one = module_reduction(row, channels + piled, cost.output[0] * cost.output[1])
-            piled = one.unprojected_filters - row.filters if pile_up else 0
+            piled = one.unprojected_filters - cost.output[2] if pile_up else 0
             yield one
         elif cost.depth:  # a convolution makes its own channels of all that have piled up
             piled = 0

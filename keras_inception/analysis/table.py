@@ -14,6 +14,7 @@ from keras_inception.architecture import (
     Architecture,
     AuxiliaryHead,
     Conv,
+    FullyConnected,
     Inception,
     MaxPool,
     MlpConv,
@@ -261,7 +262,8 @@ def _head(head: AuxiliaryHead, cost: RowCost, shape: Shape, classes: int) -> Tab
     positions = math.prod(head.output_size(size) for size in shape[:2])
     # Pool and 1×1; dense layer and dropout; linear and softmax.
     numbers = positions * (shape[2] + head.filters) + 2 * head.units + 2 * classes
-    window = f"{head.pool_size}×{head.pool_size}/{head.pool_stride}"
+    pool = f"{head.pool_size}×{head.pool_size}/{head.pool_stride}"
+    window = f"to {head.pooled_size}×{head.pooled_size}" if head.pooled_size else pool
     return TableRow(cost, window, {"#1×1": head.filters}, ACTIVATION_BYTES * numbers)
 
 
@@ -275,7 +277,7 @@ def _inner_numbers(row: Row, inputs: Shape, output: Shape) -> int:
             return positions * (row.conv + row.mlp1 + row.mlp2)
         case Inception():  # the pool keeps all channels of the input
             return positions * (row.reduce3x3 + row.reduce5x5 + inputs[2] + row.filters)
-        case MaxPool() | LRN():
+        case MaxPool() | LRN() | FullyConnected():
             return math.prod(output)
 
 
@@ -293,7 +295,7 @@ def _widths(row: Row) -> dict[str, int]:
     match row:
         case Inception():
             widths = (row.conv1x1, row.reduce3x3, row.conv3x3, row.reduce5x5, row.conv5x5, row.pool_projection)
-            return dict(zip(WIDTH_COLUMNS, widths, strict=False))
+            return _known(dict(zip(WIDTH_COLUMNS, widths, strict=False)))
         case Conv():
             return _known(
                 {f"#{row.kernel}×{row.kernel} reduce": row.reduce, f"#{row.kernel}×{row.kernel}": row.filters}

@@ -7,13 +7,16 @@ import sys
 import tyro
 
 from keras_inception.cli import analyze, analyze_network, history
+from keras_inception.cli.ablation import ablation
 from keras_inception.cli.data import check, convert, preview
 from keras_inception.cli.runs import compare, evaluate, export, predict, try_
 from keras_inception.cli.training import train
 from keras_inception.cli.tune import tune
+from keras_inception.cli.weights import import_weights, publish
 from keras_inception.errors import InceptionError
 
-_DESCRIPTION = """GoogLeNet for your images: data, train, runs, evaluate, compare, predict, tune, export, try, analyze.
+_DESCRIPTION = """GoogLeNet for your images: data, train, runs, evaluate, compare, predict, tune, export, try, publish,
+import-weights, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
@@ -26,6 +29,8 @@ app.command(predict)
 app.command(export)
 app.command(tune)
 app.command(name="try")(try_)
+app.command(import_weights)
+app.command(publish)
 
 _data = tyro.extras.SubcommandApp()
 _data.command(check)
@@ -48,10 +53,14 @@ _analyze.command(analyze_network.activations)
 _analyze.command(analyze_network.correlation)
 _analyze.command(analyze_network.gradients)
 _analyze.command(analyze_network.other_sizes)
+_analyze.command(ablation)
 app.command(
     _analyze,
     name="analyze",
-    help="Tables about an architecture, by arithmetic.\n\nExample: keras-inception analyze table googlenet-bn",
+    help=(
+        "What is said about these networks, as figures and pictures: by arithmetic, and measured.\n\n"
+        "Example: keras-inception analyze table googlenet-bn"
+    ),
 )
 
 

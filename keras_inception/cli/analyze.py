@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from keras_inception.cli.screen import console, counting, flag
+from keras_inception.cli.screen import check_output, console, counting, flag
 
 if TYPE_CHECKING:
+    from keras_inception.analysis.output_size import Step
     from keras_inception.report.page import Table
 
 Format = Literal["text", "markdown", "csv"]
@@ -31,7 +32,7 @@ def table(
     Example: keras-inception analyze table googlenet-bn --format markdown
 
     Args:
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         image_size: Side of the image in px.
         classes: Number of classes.
         format: csv has numbers in full and no notes.
@@ -201,7 +202,7 @@ def output_size(
 
     chain = found.parse_windows(" ".join(windows))
     steps = found.output_sizes(size, found.exact(chain) if exact else chain)
-    _show([step_rows(size, steps)], [], format)
+    _show([step_rows(size, steps)], _rounded_notes(steps), format)
 
 
 def _show(tables: "Sequence[Table]", notes: Sequence[str], format: Format) -> None:
@@ -229,6 +230,8 @@ def _check_png(path: Path | None) -> None:
 
     if path is not None and path.suffix.lower() != ".png":
         raise ConfigError(f"output is {str(path)!r}; it takes a file that ends in .png")
+    if path is not None:
+        check_output(path, folder=False)
 
 
 def _matrices(found: Any) -> str:
@@ -253,6 +256,16 @@ def _split_notes(split: Any) -> list[str]:
         f"The popular figure's first block takes in the element at {twice}, which is the second block's too: counted "
         f"twice, the result differs at {wrong}.",
         "Places are (row, column) from 1; a full convolution of 6×6 with 2×2 has 7×7.",
+    ]
+
+
+def _rounded_notes(steps: "Sequence[Step]") -> list[str]:
+    """Say what became of last windows that fit in part."""
+    what = {False: "rounded down: the last window would fit in part, and is left out", True: "rounded up"}
+    return [
+        f"{step.window}: {step.quotient:g} is {what[step.output > step.quotient]}."
+        for step in steps
+        if step.output != step.quotient
     ]
 
 

@@ -1,16 +1,11 @@
 """analyze, of what is inside a network: receptive fields, activations, correlation, gradients and other sizes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from keras_inception.cli.screen import console, counting, flag, load_tensorflow, say
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from keras_inception.report.page import Table
+from keras_inception.cli.screen import check_output, console, counting, flag, load_tensorflow, print_table, say
 
 
 def receptive_field(
@@ -31,7 +26,7 @@ def receptive_field(
     Example: keras-inception analyze receptive-field googlenet --measure --photograph cat.jpg --output fields/
 
     Args:
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         photograph: What the fields are drawn over.
         measure: Measure too what units do see: of noise with random weights, or of a run's validation images.
         run: Take this run's network, with its trained weights.
@@ -49,6 +44,7 @@ def receptive_field(
     if photograph is not None and output is None:
         raise ConfigError("--photograph is drawn on, and there is no place for the picture; give --output a folder")
     _check_counts(images=images, seeds=seeds)
+    _check_folder(output)
     table, own_size = _network(architecture, run, image_size)
     side = image_size or own_size
     found = fields(table, side)
@@ -66,7 +62,7 @@ def receptive_field(
     from keras_inception.report.network import field_tables, write_fields
 
     for shown in field_tables(found, effective):
-        _print_table(screen, shown)
+        print_table(screen, shown)
     if max(field.size for field in found) > side:
         say(
             screen,
@@ -105,6 +101,7 @@ def activations(
 
     if images is not None:
         _check_counts(images=images)
+    _check_folder(output)
     folder = RunFolder(run)
     config = folder.config()
     load_tensorflow()
@@ -118,7 +115,7 @@ def activations(
     name, maps = run_maps(run, photograph, module)
     with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         found = run_activity(run, split=split, data=data, limit=images, on_images=on_images, on_progress=on_progress)
-    _print_table(screen, activity_table(found))
+    print_table(screen, activity_table(found))
     say(screen, "silent: channels that are above 0 nowhere in any image; energy: the sum of squares")
     what = f"the {split} images" if data is None else f"the images of {printable(str(data))}"
     what = what if images is None else f"at most {images} of {what}"
@@ -166,7 +163,7 @@ def correlation(
     proposed = run_proposal(run, found)
     widths = changes(table, proposed)
     for shown in correlation_tables(found, widths):
-        _print_table(screen, shown)
+        print_table(screen, shown)
     before, after = (run_multiply_adds(run, one) for one in (table, proposed))
     say(screen, "by chance: what 95% of random dealings of the branches stay below; of as many: whatever their branch")
     what = {"train": "the training images", "validation": "the validation images"}[split]
@@ -202,7 +199,7 @@ def gradients(
     Example: keras-inception analyze gradients googlenet-small --output gradients/
 
     Args:
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         run: Take this run's network and images, and tell how its training went.
         normalization: none, lrn, batch; several with commas.
         image_size: Side of the noise in px.
@@ -217,9 +214,10 @@ def gradients(
     kinds = _kinds(normalization)
     side = image_size or own_size
     _check_size(table, side)
+    _check_folder(output)
     load_tensorflow()
     from keras_inception.analysis import gradients as measured
-    from keras_inception.report.network import gradient_tables, write_gradients
+    from keras_inception.report.network import gradient_tables, said_of_heads, write_gradients
 
     screen = console()
     logged: list[dict[str, float]] = []
@@ -232,11 +230,15 @@ def gradients(
         batch = measured.noise(table, side, images=images)
     with counting(screen, "measuring networks") as on_progress:
         found = measured.norms_at_initialization(table, batch, kinds=kinds, seeds=seeds, on_progress=on_progress)
-    for shown in gradient_tables(found, logged, checkpoints):
-        _print_table(screen, shown)
+    gains = measured.head_gains(found, checkpoints)
+    for shown in gradient_tables(found, logged, checkpoints, gains):
+        print_table(screen, shown)
+    if said := said_of_heads(gains):
+        say(screen, said)
     if output is not None:
         what = f"{images} images of noise with random labels" if run is None else f"{images} of its training images"
-        page = write_gradients(output, f"{table.name} at {side} px", found, logged, checkpoints, measured_on=what)
+        name = f"{table.name} at {side} px"
+        page = write_gradients(output, name, found, logged, checkpoints, gains, measured_on=what)
         say(screen, f"the page, with its pictures and values, is {printable(str(page))}")
 
 
@@ -263,6 +265,7 @@ def other_sizes(
     wanted = _numbers(sizes)
     for size in wanted or []:
         _check_size(table, size)
+    _check_folder(output)
     load_tensorflow()
     from keras_inception.analysis import other_sizes as measured
     from keras_inception.data.decode import printable
@@ -272,7 +275,7 @@ def other_sizes(
     with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         found = measured.other_sizes(run, wanted, split, on_images=on_images, on_progress=on_progress)
     own = config.data.image_size or 0
-    _print_table(screen, size_table(found, own))
+    print_table(screen, size_table(found, own))
     if output is not None:
         page = write_sizes(output, config.name, found, own, measured_on=f"{found[0].images:,} {split} images")
         say(screen, f"the page, with its picture and values, is {printable(str(page))}")
@@ -303,6 +306,11 @@ def _square(photograph: Path, side: int) -> Any:
     from keras_inception.data.sizing import square
 
     return square(decode(photograph, 3), DataConfig(image_size=side))
+
+
+def _check_folder(output: Path | None) -> None:
+    if output is not None:
+        check_output(output, folder=True)
 
 
 def _check_counts(**counts: int) -> None:
@@ -340,20 +348,3 @@ def _numbers(words: str) -> list[int] | None:
             raise ConfigError(f"sizes has {word!r}; it takes whole numbers ≥ 1 with commas between them, as in 96,128")
         found.append(int(word))
     return list(dict.fromkeys(found)) or None
-
-
-def _print_table(screen: "Console", table: "Table") -> None:
-    """Print a table of a page."""
-    import rich.table
-    from rich.text import Text
-
-    from keras_inception.report.page import cell
-
-    if table.caption:
-        screen.print(Text(table.caption, "bold"))
-    shown = rich.table.Table()
-    for place, name in enumerate(table.columns):
-        shown.add_column(Text(name), justify="left" if place == 0 else "right", overflow="fold")
-    for row in table.rows:
-        shown.add_row(*(Text(cell(value)) for value in row))
-    screen.print(shown)

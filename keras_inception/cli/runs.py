@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Positional[tuple[Path, ...]],
-    split: Literal["test", "validation", "train"] = "test",
+    weights: Annotated[str | None, flag("NAME", "none")] = None,
+    split: Annotated[
+        Literal["test", "validation", "train"] | None,
+        flag("{test,validation,train}", "test, or validation with --weights"),
+    ] = None,
     crops: Literal[1, 10, 144] = 1,
     heads: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    data: Annotated[Path | None, flag("FOLDER", "the run's own data")] = None,
+    data: Annotated[Path | None, flag("FOLDER|NAME", "the run's own data")] = None,
     reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
     predictions: Literal["csv", "parquet"] = "csv",
     output: Annotated[Path | None, flag("FOLDER", "evaluation in the run; several need one")] = None,
@@ -42,18 +46,27 @@ def evaluate(
 
     Args:
         run: Folder of a run, or an exported file; several are an ensemble, whose answers are averaged.
+        weights: Published weights: imagenet, imagenet-slim or imagenet-caffe.
         split: The images to measure on.
         crops: How many crops of each image, whose answers are averaged: the centre, or the 10 or 144 of publications.
         heads: Measure the auxiliary heads too.
-        data: Measure on the images of this folder: in folders named by the run's classes, or without labels.
+        data: Measure on the images of this folder, in folders named by the run's classes or without labels, or on this
+            TFDS set. ImageNet's classes may be WordNet's numbers, as n01440764.
         reject_below: An answer whose probability is lower counts as none of the classes.
         predictions: What the answers are written as.
         output: Folder for what is written; an evaluation that stands there is replaced.
     """
-    if not run:
-        from keras_inception.errors import RunError
+    from keras_inception.errors import RunError, unknown
 
-        raise RunError("no run given; give the folder of a run")
+    if weights is not None:
+        from keras_inception.weights.published import PUBLISHED
+
+        if weights not in PUBLISHED:
+            raise RunError(unknown("weights", weights, PUBLISHED))
+        run = (*run, Path(weights))
+    if not run:
+        raise RunError("no run given; give the folder of a run, or --weights NAME")
+    split = split or ("test" if weights is None else "validation")
     for folder in run:
         check_model(folder)
     load_tensorflow()
@@ -75,7 +88,8 @@ def evaluate(
             on_progress=on_progress,
         )
     say_left_out(screen, result["broken_images"])
-    what = f"{result['images']:,} {split if data is None else printable(str(data))} images"
+    where = [printable(str(data))] if data is not None else []
+    what = " ".join([f"{result['images']:,}", *where, *filter(None, [result["split"]]), "images"])
     if result["per_class"] is None:
         _print_answers(screen, result, what)
     else:

@@ -16,6 +16,8 @@ from keras_inception.errors import InceptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from keras_inception.report.page import Table
+
 
 def flag(metavar: str, default: str) -> Any:
     """Describe a flag whose default is known only further inside."""
@@ -98,6 +100,29 @@ def check_model(path: Path) -> None:
     read_card(path)
 
 
+def check_output(path: Path, *, folder: bool) -> None:
+    """Refuse a place that cannot be written, before minutes are spent on what would stand there.
+
+    Raises:
+        ConfigError: It is a file where a folder is meant or the other way, lies in a file, or is read-only.
+    """
+    from keras_inception.errors import ConfigError
+
+    place = path if folder else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or (not folder and path.is_dir()):
+        what = f"{str(place)!r} is a file" if not place.is_dir() else "that is a folder"
+        raise ConfigError(f"output is {str(path)!r}, and {what}; give --output another place")
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"output is {str(path)!r}, which cannot be written ({error.strerror}); give --output another place"
+        ) from None
+
+
 def fields(words: tuple[str, ...]) -> dict[str, str]:
     """Read the words of --set, section.field=value each."""
     from keras_inception.errors import ConfigError
@@ -131,3 +156,20 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     # A file name that is no UTF-8 holds surrogates; their escapes read back as they were.
     print(text.encode(errors="backslashreplace").decode())
+
+
+def print_table(screen: "Console", table: "Table") -> None:
+    """Print a table of a page."""
+    import rich.table
+    from rich.text import Text
+
+    from keras_inception.report.page import cell
+
+    if table.caption:
+        screen.print(Text(table.caption, "bold"))
+    shown = rich.table.Table()
+    for place, name in enumerate(table.columns):
+        shown.add_column(Text(name), justify="left" if place == 0 else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(cell(value)) for value in row))
+    screen.print(shown)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from keras_inception.config import RunConfig
+    from keras_inception.weights.published import PublishedWeights
 
 
 def train(
@@ -21,7 +22,7 @@ def train(
     config: Annotated[Path | None, flag("FILE", "none")] = None,
     recipe: Annotated[Literal["paper", "modern", "finetune"] | None, flag("NAME", "modern")] = None,
     start_from: Annotated[
-        str | None, arg(name="from", metavar="RUN|FILE", help_behavior_hint="(default: none)")
+        str | None, arg(name="from", metavar="RUN|FILE|NAME", help_behavior_hint="(default: none)")
     ] = None,
     freeze_until: Annotated[str | None, flag("ROW", "nothing is frozen")] = None,
     epochs: Annotated[int | None, flag("INT", "30")] = None,
@@ -59,12 +60,13 @@ def train(
             tf_flowers, "elpv" (photographs of solar cells; extra elpv) or "digits" (scikit-learn's).
         config: Start from the config.json of an earlier run; other flags override it.
         recipe: paper (arXiv:1409.4842, section 6), modern, or finetune, which goes with --from.
-        start_from: A run or a .keras file to begin with the weights of; of a run also its architecture and image size.
+        start_from: What to begin with the weights of: a run, whose architecture and preprocessing are taken too, a
+            .keras file, or imagenet, imagenet-slim or imagenet-caffe, which are fetched once.
         freeze_until: Rows up to this one, such as 3b, keep their weights for training.freeze_epochs.
         epochs: Passes over the training images.
         batch_size: Images per step over all devices and workers.
         image_size: Side of the square input in px.
-        architecture: googlenet, googlenet-bn, googlenet-small, nin, or a file such as a run's architecture.json.
+        architecture: googlenet, googlenet-bn, -small, -torchvision or -slim, nin, or a run's architecture.json.
         width: Factor on every width.
         learning_rate: Peak rate, as it is used.
         class_weights: balanced gives rare classes as much weight as common ones.
@@ -166,23 +168,58 @@ def _start(config: Path | None, recipe: str | None, start_from: str | None) -> "
     from keras_inception.config import RECIPES, RunConfig
     from keras_inception.errors import ConfigError
     from keras_inception.run_folder import RunFolder
+    from keras_inception.weights.published import PUBLISHED
 
     if recipe == "finetune" and start_from is None:
-        raise ConfigError("the recipe finetune starts with weights; give --from RUN or --from FILE.keras")
+        raise ConfigError("the recipe finetune starts with weights; give --from RUN, FILE.keras or imagenet")
     if config is not None:
         start = RunConfig.from_json(read_text(config)).override(RECIPES[recipe] if recipe else {})
     else:
         start = RunConfig.of_recipe(recipe or "modern")
-    if start_from is None or not Path(start_from).is_dir():
+    if start_from is None:
         return start
-    source = RunFolder(Path(start_from)).config()
-    return start.override(
-        {
-            f"{section}.{field}": getattr(getattr(source, section), field)
-            for section, names in _SHARED.items()
-            for field in names
-        }
-    )
+    if start_from in PUBLISHED:
+        return start.override(_of_published(PUBLISHED[start_from]))
+    if Path(start_from).is_dir():
+        source = RunFolder(Path(start_from)).config()
+        return start.override(
+            {
+                f"{section}.{field}": getattr(getattr(source, section), field)
+                for section, names in _SHARED.items()
+                for field in names
+            }
+        )
+    return start.override(_of_file(Path(start_from)))
+
+
+def _of_published(published: "PublishedWeights") -> dict[str, Any]:
+    """Return the fields that published weights imply."""
+    from keras_inception.weights.published import CROP_FRACTION
+
+    return {
+        "model.architecture": published.architecture,
+        "data.image_size": published.image_size,
+        "data.value_range": published.value_range,
+        "data.crop_fraction": CROP_FRACTION,
+    }
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    """Return the fields that an imported file implies: none where it is another .keras file."""
+    from keras_inception.card import read_card
+    from keras_inception.errors import RunError
+    from keras_inception.weights.published import IMPORTED_ARCHITECTURE, TRANSFORM_INPUT, VALUE_RANGES
+
+    try:
+        card = read_card(path)
+    except RunError:
+        return {}
+    if IMPORTED_ARCHITECTURE not in card.provenance:
+        return {}
+    fields = {f"data.{name}": getattr(card.data, name) for name in _SHARED["data"]}
+    if card.provenance[TRANSFORM_INPUT] == "true":  # what is trained has no such layer in front, and takes its output
+        fields["data.value_range"] = VALUE_RANGES["tf"]
+    return fields | {"model.architecture": card.provenance[IMPORTED_ARCHITECTURE]}
 
 
 def _print_dry_run(screen: "Console", result: dict[str, Any], epochs: int) -> None:

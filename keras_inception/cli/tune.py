@@ -129,12 +129,16 @@ def tune(
         result = search_widths(
             config, search_dir, resume=resume, overwrite=overwrite, minutes=minutes, on_event=table.on_event
         )
-    _print_result(screen, result)
+    _print_result(screen, result, inherited=not from_scratch)
 
 
-def _print_result(screen: "Console", result: dict[str, Any]) -> None:
+def _print_result(screen: "Console", result: dict[str, Any], *, inherited: bool) -> None:
+    from keras_inception.tuning.page import PRACTISED
+
     say(screen, f"best is trial {result['best'].number}")
     screen.print(_compared(result))
+    if inherited and not result["finalists"]:
+        say(screen, PRACTISED)
     if result["finalists"]:
         screen.print(_finalists(result["finalists"]))
     say(screen, f"{result['report']} is a page about the search")
@@ -162,7 +166,7 @@ def _compared(result: dict[str, Any]) -> "Table":
 def _finalists(finalists: "Sequence[Finalist]") -> "Table":
     from rich.table import Table
 
-    from keras_inception.tuning.finalists import spread
+    from keras_inception.evaluation.over_seeds import spread
 
     table = Table("trained from scratch, 3 seeds", "multiply-adds", "parameters", "validation top-1", "test top-1")
     for column in table.columns[1:]:

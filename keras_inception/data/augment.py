@@ -6,6 +6,7 @@ epoch and the example; the functions behind it turn numbers in [0, 1) into boxes
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from keras_inception.config import DataConfig
@@ -140,12 +141,13 @@ def distorted(images: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConf
     mean = tf.reduce_mean(tf.reshape(tf.reduce_mean(pixels, axis=1), [-1, together, channels]), axis=1)
     matrix, offset = _colour_map(mean, numbers, config)
 
-    low, high = config.value_range
-    scale = (high - low) / 255
-    block = tf.linalg.LinearOperatorFullMatrix(scale * tf.linalg.matrix_transpose(matrix))
+    low, high = (np.broadcast_to(bound, channels).astype(np.float64) for bound in config.value_range)
+    scale = ((high - low) / 255).astype(np.float32)
+    block = tf.linalg.LinearOperatorFullMatrix(tf.linalg.matrix_transpose(matrix) * scale)
     blocks = tf.linalg.LinearOperatorBlockDiag([block] * together).to_dense()
-    changed = pixels @ blocks + tf.tile(scale * offset + low, [1, together])[:, None]
-    return tf.reshape(tf.clip_by_value(changed, min(low, high), max(low, high)), tf.shape(images))
+    changed = pixels @ blocks + tf.tile(scale * offset + low.astype(np.float32), [1, together])[:, None]
+    ends = (np.tile(end, together).astype(np.float32) for end in (np.minimum(low, high), np.maximum(low, high)))
+    return tf.reshape(tf.clip_by_value(changed, *ends), tf.shape(images))
 
 
 def _colour_map(mean: tf.Tensor, numbers: dict[str, tf.Tensor], config: DataConfig) -> tuple[tf.Tensor, tf.Tensor]:

@@ -348,8 +348,8 @@ def network_input(images: np.ndarray, config: DataConfig) -> np.ndarray:
 
 def scaled(images: tf.Tensor, config: DataConfig) -> tf.Tensor:
     """Return uint8 images as float32 in the range of the network's input."""
-    low, high = config.value_range
-    return tf.cast(images, tf.float32) * ((high - low) / 255) + low
+    low, high = map(np.asarray, config.value_range)
+    return tf.cast(images, tf.float32) * tf.constant((high - low) / 255, tf.float32) + tf.constant(low, tf.float32)
 
 
 class _Reader:

@@ -20,8 +20,8 @@ def model_input(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
 def scaled(images: np.ndarray, config: DataConfig) -> np.ndarray:
     """Return uint8 images of any shape as float32 in the range of the network's input."""
-    low, high = config.value_range
-    return images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
+    low, high = map(np.asarray, config.value_range)
+    return images.astype(np.float32) * ((high - low) / 255).astype(np.float32) + low.astype(np.float32)
 
 
 def square(image: np.ndarray, config: DataConfig) -> np.ndarray:

@@ -13,6 +13,7 @@ from keras_inception.card import Card, kind_of, read_card
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import TEST
 from keras_inception.data.decode import printable
+from keras_inception.data.sources import folder_split, is_tfds, load_dataset
 from keras_inception.errors import DataError, RunError
 from keras_inception.evaluation.answers import answers_of_models
 from keras_inception.evaluation.figures import FIGURES, figures, head_figures, rejection
@@ -22,6 +23,7 @@ from keras_inception.files import folder_written_beside, write_json
 from keras_inception.predictor import Predictor, open_heads, open_model
 from keras_inception.report import pictures
 from keras_inception.report.mistakes import Mistake, write_mistakes
+from keras_inception.weights.imagenet import names_on_disk
 
 if TYPE_CHECKING:
     from keras_inception.data.crops import Crops
@@ -55,11 +57,12 @@ def evaluate(
     Args:
         runs: A run's folder or an exported file, or several that have the same classes and images; each sees them by
             its own preprocessing.
-        split: "test", "validation" or "train"; without meaning where there is `data`.
+        split: "test", "validation" or "train"; without meaning where `data` is a folder.
         crops: 1, 10 or 144 of each image, as in `data.crops.test_crops`.
         heads: Measure the auxiliary heads too.
-        data: A folder of other images: in folders named by some of the classes, or without labels. Exported files need
-            it.
+        data: A folder of other images: in folders named by some of the classes, or without labels; or the name of a
+            TFDS set with the same classes. Of weights trained on ImageNet the classes may be WordNet's numbers, such as
+            n01440764. Exported files and published weights need it.
         reject_below: An answer of a lower probability counts as none of the classes.
         predictions: What the predictions are written as.
         output: The folder; by default "evaluation" in the run's, with the split, data and crops in its name where they
@@ -87,6 +90,7 @@ def evaluate(
     if data is None:
         check_own_images(cards, "give --data a folder")
     names, predictors = _predictors(cards, heads)
+    of_folder = data is not None and not is_tfds(str(data))
     images, labelled = _images(cards, split, crops, data, on_images)
     labels = images[0].labels if labelled else None
     if heads and labels is None:
@@ -101,7 +105,7 @@ def evaluate(
     counts = np.bincount(main.argmax(axis=1), minlength=len(classes)).tolist()
     result: dict[str, Any] = {
         "runs": [str(card.path) for card in cards],
-        "split": None if data else split,
+        "split": None if of_folder else split,
         "data": str(data) if data else None,
         "crops": crops,
         "classes": list(classes),
@@ -139,7 +143,7 @@ def evaluation_folder(
     if len(paths) > 1:
         raise RunError("several runs have no folder in common; give --output a folder")
     if kind_of(paths[0]) != "run":
-        raise RunError(f"{str(paths[0])!r} is an exported file and holds no evaluations; give --output a folder")
+        raise RunError(f"{str(paths[0])!r} is no run and holds no evaluations; give --output a folder")
     words = ["evaluation"]
     if data is not None:
         words += ["of", Path(data).resolve().name]
@@ -183,13 +187,19 @@ def _images(
 ) -> tuple[list["Images"], bool]:
     """Read the images as every model wants them; return whether they are labelled too."""
     from keras_inception.data.pipeline import read_images, read_split
-    from keras_inception.data.sources import folder_split
 
     classes = cards[0].labels
     if data is None:
         read = functools.partial(read_split, classes=classes, split=split, on_progress=on_images, whole=crops > 1)
         return same_images(cards, read), True
-    others, labelled = folder_split(Path(data), classes)
+    if is_tfds(str(data)):
+        dataset = load_dataset(DataConfig(source=str(data)))
+        if dataset.classes != names_on_disk(classes, dataset.classes):
+            raise DataError(f"the classes of {str(data)!r} are not those of the model; give --data a set that has them")
+        others, labelled = dataset.splits[split], True
+    else:
+        found = [child.name for child in Path(data).iterdir()] if Path(data).is_dir() else []
+        others, labelled = folder_split(Path(data), names_on_disk(classes, found))
     # Nobody promised that these are good: all that can be decoded are answered.
     return same_images(
         cards,

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def check_own_images(cards: Sequence[Card], remedy: str) -> None:
-    """Raise DataError where a model is an exported file: it does not know what it was trained and tested on."""
+    """Raise DataError where a model is no run: it does not know what it was trained and tested on."""
     for card in cards:
         if kind_of(card.path) != "run":
-            raise DataError(f"{str(card.path)!r} is an exported file and knows no images; {remedy}")
+            raise DataError(f"{str(card.path)!r} is no run and knows no images; {remedy}")
 
 
 def same_classes(cards: Sequence[Card]) -> tuple[str, ...]:

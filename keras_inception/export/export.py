@@ -275,7 +275,8 @@ class _House:
         images = read_split(self.card.data, self.card.labels, TRAIN, limit=count)
         examples = scaled(evaluation_views(images, self.card.data), self.card.data).numpy()
         # So that whole numbers in are the pixels themselves, whatever the images.
-        examples[0, 0, :2, 0] = self.card.data.value_range
+        low, high = self.card.data.value_range
+        examples[0, 0, 0], examples[0, 0, 1] = low, high
         return examples
 
     def _graph(self, path: Path) -> str:

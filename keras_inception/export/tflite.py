@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from keras_inception.architecture import LRN, Architecture, Conv, Inception, MaxPool, MlpConv
+from keras_inception.architecture import LRN, Architecture, Conv, FullyConnected, Inception, MaxPool, MlpConv
 from keras_inception.card import Card, put_into_zip
 from keras_inception.errors import ExportError
 from keras_inception.predictor import PROBABILITIES
@@ -126,7 +126,10 @@ def expected_operations(table: Architecture) -> Counter[str]:
             case LRN():
                 expected["LOCAL_RESPONSE_NORMALIZATION"] += 1
             case Inception():
-                expected += Counter({"CONV_2D": 6, "MAX_POOL_2D": 1, "CONCATENATION": 1})
+                optional = sum(width > 0 for width in (row.reduce3x3, row.reduce5x5, row.pool_projection))
+                expected += Counter({"CONV_2D": 3 + optional, "MAX_POOL_2D": 1, "CONCATENATION": 1})
+            case FullyConnected():
+                expected["CONV_2D"] += 1
     return expected
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Cell = str | int | float
 
 _COSTS = ("weights", "printed params", "biases", "batch norm", "parameters", "multiply-adds", "printed ops")
+_PRINTED = ("printed params", "printed ops")
 
 
 def architecture_rows(table: "ArchitectureTable") -> Table:
@@ -32,6 +33,7 @@ def architecture_rows(table: "ArchitectureTable") -> Table:
         [names[place] for place in kept],
         [[row[place] for place in kept] for row in rows],
         f"{table.name}, input {size}, {table.classes:,} classes",
+        beside=_PRINTED,
     )
 
 

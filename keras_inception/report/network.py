@@ -17,7 +17,7 @@ from keras_inception.report.pictures import draw_over_epochs
 
 if TYPE_CHECKING:
     from keras_inception.analysis.activations import BranchActivity
-    from keras_inception.analysis.gradients import RowNorm
+    from keras_inception.analysis.gradients import HeadGain, RowNorm
     from keras_inception.analysis.other_sizes import SizeFigures
     from keras_inception.analysis.receptive_field import EffectiveField, Field
 
@@ -115,9 +115,53 @@ def logged_table(rows: Sequence[Mapping[str, float]], epochs: int = 5) -> Table:
     )
 
 
+def gain_table(gains: "Sequence[HeadGain]") -> Table:
+    """Return a row for every network, a column for every sum of losses with heads."""
+    cells = {(one.network, one.losses): _mean_and_sd(one.mean, one.sd) for one in gains}
+    losses = list(dict.fromkeys(one.losses for one in gains))
+    rows = [[_of_network(name), *(cells[name, loss] for loss in losses)] for name in dict.fromkeys(n for n, _ in cells)]
+    return Table(
+        ["network", *losses], rows, f"Gradient of {short(gains[0].row)}, in times of what the main loss alone gives it"
+    )
+
+
+def said_of_heads(gains: "Sequence[HeadGain]") -> str:
+    """Answer whether heads keep the row nearest to the image learning, as far as its gradient tells; "" without heads.
+
+    They do where its gradient is larger by more than a tenth, also a standard deviation below the mean.
+    """
+    both = [one for one in gains if one.losses == gains[-1].losses]
+    grown = [one for one in both if one.mean - np.nan_to_num(one.sd) > 1.1]
+    if not both:
+        return ""
+
+    def listed(some: "Sequence[HeadGain]") -> str:
+        return ", ".join(f"{_mean_and_sd(one.mean, one.sd)} times as much ({_of_network(one.network)})" for one in some)
+
+    said = f"Do heads keep early rows learning? With all of them {short(both[0].row)} gets "
+    if grown:
+        said += f"more gradient than from the main loss alone: {listed(grown)}."
+    if grown and len(grown) < len(both):
+        said += " It hardly gets more, or not with every seed, here: "
+    if not grown:
+        said += "hardly more gradient than from the main loss alone, or not with every seed: "
+    if len(grown) < len(both):
+        said += f"{listed([one for one in both if one not in grown])}."
+    return (
+        f"{said} More gradient is not yet better learning: train with and without them (--set model.auxiliary=false), "
+        "with several seeds."
+    )
+
+
+def _of_network(name: str) -> str:
+    return f"{name} weights" if name in ("best", "last") else f"new, normalisation {name}"
+
+
 def _mean_and_sd(mean: float, sd: float) -> str:
     if not mean:
         return "0"
+    if np.isnan(mean):
+        return "–"
     # Twice, so that no number below a million becomes a power of ten.
     rounded = [f"{float(f'{value:.{digits}g}'):g}" for value, digits in ((mean, 3), (sd, 1)) if np.isfinite(value)]
     return " ± ".join(rounded)
@@ -231,6 +275,7 @@ def write_gradients(
     found: "Sequence[RowNorm]",
     logged: Sequence[dict[str, float]] = (),
     checkpoints: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    gains: "Sequence[HeadGain]" = (),
     *,
     measured_on: str,
 ) -> Path:
@@ -242,6 +287,7 @@ def write_gradients(
         found: At initialisation.
         logged: In training, a row per epoch.
         checkpoints: Of saved weights, as `analysis.gradients.norms_of_checkpoints` gives them.
+        gains: What the heads add.
         measured_on: What was measured on, but for what is logged.
 
     Returns:
@@ -251,15 +297,21 @@ def write_gradients(
     pictures = {"initialization.png": "At initialisation: mean and standard deviation over drawn weights"}
     if logged:
         draw_over_epochs(
-            logged, folder / "training.png", title=f"Gradients of {name} in training", quantity="norm", scale="log"
+            [{short(row): norm for row, norm in epoch.items()} for epoch in logged],
+            folder / "training.png",
+            title=f"Gradients of {name} in training",
+            quantity="norm of the gradient",
+            scale="log",
         )
         pictures["training.png"] = "In training: a mean over the steps of every epoch"
     lead = (
         f"The norm of the gradient of all parameters of a row together, on {measured_on}, without dropout: of the main "
         "loss alone, and with the losses of auxiliary heads added, each at its weight."
     )
+    if said := said_of_heads(gains):
+        lead += f"\n\n{said}"
     values = {"initialization": found, "logged": logged, "checkpoints": checkpoints or {}}
-    tables = gradient_tables(found, logged, checkpoints or {})
+    tables = gradient_tables(found, logged, checkpoints or {}, gains)
     return _write(folder, "gradients", f"Gradients of {name}", lead, tables, pictures, values)
 
 
@@ -289,9 +341,11 @@ def gradient_tables(
     found: "Sequence[RowNorm]",
     logged: Sequence[Mapping[str, float]] = (),
     checkpoints: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    gains: "Sequence[HeadGain]" = (),
 ) -> list[Table]:
     """Return the tables of all that is known about gradients."""
-    return [*norm_tables(found), *([logged_table(logged)] if logged else []), *checkpoint_tables(checkpoints or {})]
+    tables = [*norm_tables(found), *([logged_table(logged)] if logged else []), *checkpoint_tables(checkpoints or {})]
+    return [*tables, gain_table(gains)] if gains else tables
 
 
 def _write(

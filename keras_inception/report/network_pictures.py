@@ -60,7 +60,8 @@ def draw_fields(
             first, end = whole.span(whole.centre)
             middle = (first + end) / 2
             _square(axes, (middle - one.side / 2, middle + one.side / 2), _EFFECTIVE)
-        seen = "" if one is None or one.side is None else f", effective {one.side:,}"
+        seen = " > image" if whole.size > len(pixels) else ""
+        seen += "" if one is None or one.side is None else f", effective {one.side:,}"
         axes.set_title(f"{whole.row}: {whole.size:,} px{seen}", fontsize=9, parse_math=False)
         axes.set(xlim=(-0.5, len(pixels) - 0.5), ylim=(len(pixels) - 0.5, -0.5), xticks=[], yticks=[])
     for axes in grid[len(wholes) :]:

@@ -23,11 +23,13 @@ class Table:
             significant digits or as many as stand before the point, and both stand to the right; what is not finite
             becomes a dash.
         caption: Written above.
+        beside: Names of columns that a narrow terminal does not part from the one in front of them.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str | int | float]]
     caption: str = ""
+    beside: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

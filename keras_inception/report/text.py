@@ -24,13 +24,13 @@ def as_text(table: Table, width: int | None = None) -> str:
     Args:
         table: What is shown.
         width: Of the terminal, in characters; None has no end. In a table that does not fit it, cells of words go on in
-            a further line beyond a third of it.
+            a further line beyond half of it, or a third.
     """
     columns = _columns(table, None)
-    places = _parts([column.width for column in columns], width)
-    if width is not None and len(places) > 1:
-        columns = _columns(table, max(width // 3, 16))
-        places = _parts([column.width for column in columns], width)
+    if width is not None and not _fits(columns, width):
+        columns = _columns(table, max(width // 2, 16))
+        columns = columns if _fits(columns, width) else _columns(table, max(width // 3, 16))
+    places = _parts([column.width for column in columns], width, [name in table.beside for name in table.columns])
     parts = ["\n".join(_part([columns[place] for place in part])) for part in places]
     return "\n\n".join([table.caption, *parts] if table.caption else parts)
 
@@ -93,23 +93,34 @@ def _wrapped(text: str, width: int | None) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
-def _parts(widths: Sequence[int], width: int | None) -> list[list[int]]:
-    """Return the columns of each part: as many as fit, behind the first."""
-    parts: list[list[int]] = []
-    room = -1
+def _fits(columns: Sequence[_Column], width: int) -> bool:
+    return _wide([column.width for column in columns]) <= width
+
+
+def _parts(widths: Sequence[int], width: int | None, beside: Sequence[bool]) -> list[list[int]]:
+    """Return the columns of each part: as many as fit, behind the first; some together with the one in front."""
+    groups: list[list[int]] = []
     for place in range(1, len(widths)):
-        if not parts or (width is not None and widths[place] + len(_GAP) > room):
+        if beside[place] and groups:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    parts = [[0]]
+    for group in groups:
+        if len(parts[-1]) > 1 and width is not None and _wide([widths[p] for p in (*parts[-1], *group)]) > width:
             parts.append([0])
-            room = (width or 0) - widths[0]
-        parts[-1].append(place)
-        room -= widths[place] + len(_GAP)
-    return parts or [[0]]
+        parts[-1] += group
+    return parts
+
+
+def _wide(widths: Sequence[int]) -> int:
+    return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
 def _part(columns: Sequence[_Column]) -> Iterator[str]:
     height = max(len(column.head) for column in columns)
     yield from _beside([[""] * (height - len(column.head)) + column.head for column in columns], columns)
-    yield "─" * (sum(column.width for column in columns) + len(_GAP) * (len(columns) - 1))
+    yield "─" * _wide([column.width for column in columns])
     for row in zip(*(column.cells for column in columns), strict=True):
         yield from _beside(row, columns)
 

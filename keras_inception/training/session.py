@@ -116,7 +116,7 @@ class Training:
 
     def first_views(self) -> np.ndarray:
         """Return the images of the first batch as the network sees them, uint8 `(images, size, size, channels)`."""
-        low, high = self.config.data.value_range
+        low, high = map(np.asarray, self.config.data.value_range)
         images = next(iter(self._training_batches(0, 0)))[0].numpy()
         return np.clip((images - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
 

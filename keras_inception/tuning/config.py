@@ -68,13 +68,7 @@ class SearchConfig:
             table: The file of its architecture.
             changes: As `RunConfig.override` takes them.
         """
-        network = {
-            "model.architecture": str(table),
-            "model.width": 1.0,
-            "model.normalization": None,
-            "model.dropout": None,
-        }
-        return self.run.override(network | dict(changes))
+        return self.run.with_table(table).override(changes)
 
     def to_json(self) -> str:
         """Return the configuration as JSON text that `from_json` reads back to an equal value."""
@@ -85,9 +79,12 @@ class SearchConfig:
         """Return the configuration that `to_json` wrote.
 
         Raises:
-            ConfigError: A field is missing, unknown or out of range.
+            ConfigError: The text is no JSON, or a field is missing, unknown or out of range.
         """
-        return checked(json.loads(text))
+        try:
+            return checked(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"a search.json must be JSON text: {error}") from None
 
 
 _ADAPTER = pydantic.TypeAdapter(SearchConfig)

@@ -1,20 +1,14 @@
 """The honest comparison: the best of a search trained from scratch, over seeds, beside the given widths."""
 
-import json
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_inception.architecture import Architecture
-from keras_inception.errors import TrainingError
+from keras_inception.data.dataset import TEST, VALIDATION
+from keras_inception.evaluation.over_seeds import top1, trained_over_seeds
 from keras_inception.files import write_text
-from keras_inception.run_folder import RunFolder
 from keras_inception.tuning.config import SearchConfig
-
-SEEDS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -63,49 +57,21 @@ def train_finalists(
     Raises:
         TrainingError: One could not be trained.
     """
-    found = []
-    for contender in contenders:
-        slug = contender.name.replace(" ", "")
-        write_text(folder / f"{slug}.json", contender.table.to_json())
-        scores = []
-        for seed in SEEDS:
-            run = folder / f"{slug}-seed{seed}"
-            on_run(contender.name, seed)
-            _train(config, folder / f"{slug}.json", run, f"{contender.name}, seed {seed}", seed)
-            scores.append(_scores(run))
-        validation, test = zip(*scores, strict=True)
-        found.append(Finalist(contender.name, contender.multiply_adds, contender.parameters, validation, test))
-    return found
-
-
-def spread(shares: Sequence[float]) -> str:
-    """Return mean and standard deviation of shares in %.
-
-    >>> spread([0.8, 0.82, 0.84])
-    '82.0 ± 2.0'
-    """
-    return f"{100 * statistics.mean(shares):.1f} ± {100 * statistics.stdev(shares):.1f}"
-
-
-def _train(config: SearchConfig, table: Path, run: Path, name: str, seed: int) -> None:
-    configuration = run.with_suffix(".config.json")
-    write_text(configuration, config.trained(table, {"name": name, "training.seed": seed}).to_json())
-    _command(run, "train", "--config", str(configuration), "--run-dir", str(run), "--resume")
-    if not (run / "evaluation" / "evaluation.json").exists():
-        _command(run, "evaluate", str(run))
-
-
-def _command(run: Path, *words: str) -> None:
-    with open(run.with_suffix(".log"), "a") as log:
-        done = subprocess.run([sys.executable, "-m", "keras_inception", *words], stdout=log, stderr=log)
-    if done.returncode:
-        raise TrainingError(
-            f"{words[0]} of {str(run)!r} ended with status {done.returncode}; {str(run.with_suffix('.log'))!r} says "
-            f"why. The same command with --resume goes on"
+    files = {contender.name.replace(" ", ""): contender for contender in contenders}
+    runs: dict[str, list[Path]] = {name: [] for name in files}
+    configs = {}
+    for name, contender in files.items():
+        write_text(folder / f"{name}.json", contender.table.to_json())
+        configs[name] = config.run.with_table(folder / f"{name}.json")
+    for name, _, run in trained_over_seeds(configs, folder, on_run=on_run):
+        runs[name].append(run)
+    return [
+        Finalist(
+            contender.name,
+            contender.multiply_adds,
+            contender.parameters,
+            validation=tuple(top1(run, VALIDATION) for run in runs[name]),
+            test=tuple(top1(run, TEST) for run in runs[name]),
         )
-
-
-def _scores(run: Path) -> tuple[float, float]:
-    """Return top-1 on validation and on the test split."""
-    evaluation = json.loads((run / "evaluation" / "evaluation.json").read_text("utf-8"))
-    return RunFolder(run).summary()["best"]["val_main_top1"], evaluation["top1"]
+        for name, contender in files.items()
+    ]

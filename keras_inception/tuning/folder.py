@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from keras_inception.budget import Budget
 from keras_inception.errors import RunError
 from keras_inception.files import write_json, write_text
+from keras_inception.run_folder import RunFolder
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.front import GIVEN, Trial, as_csv
 
@@ -87,10 +90,22 @@ class SearchFolder:
         """Write what is searched, or see that it is the same as before.
 
         Raises:
-            RunError: A search is there and is neither to go on nor to be deleted, or is another one.
+            RunError: A search is there and is neither to go on nor to be deleted, or is another one; another process
+                works in what is to be deleted; or the folder is a file.
         """
+        if resume and overwrite:
+            raise RunError("--resume goes on with a search and --overwrite deletes it; give one of them")
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{str(self.path)!r} is a file; give --search-dir a folder")
+        lock = RunFolder(self.path).lock
         if self.search_json.exists() and overwrite:
-            shutil.rmtree(self.path)
+            with RunFolder(self.path).claimed():
+                # search.json last, which marks the folder as a search, also where this is killed.
+                for child in sorted(self.path.iterdir(), key=lambda child: child == self.search_json):
+                    if child.is_dir() and not child.is_symlink():
+                        shutil.rmtree(child)
+                    elif child != lock:
+                        child.unlink()
         if self.search_json.exists():
             if not resume:
                 raise RunError(
@@ -98,7 +113,7 @@ class SearchFolder:
                     f"another --search-dir"
                 )
             self._check_same(config)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(child != lock for child in self.path.iterdir()):
             raise RunError(f"{str(self.path)!r} is not empty and holds no search; give another --search-dir")
         write_text(self.search_json, config.to_json())
 
@@ -132,7 +147,7 @@ class SearchFolder:
         while not self.search_json.exists():
             time.sleep(_LOOK_EVERY)
         self._check_same(config)
-        while not config.from_scratch and len(self.supernet_epochs()) < config.supernet_epochs:
+        while not config.from_scratch and self.trained_epochs() < config.supernet_epochs:
             time.sleep(_LOOK_EVERY)
 
     def trial(self, number: int) -> Trial | None:
@@ -153,6 +168,13 @@ class SearchFolder:
         if not self.supernet_json.exists():
             return []
         return json.loads(self.supernet_json.read_text("utf-8"))
+
+    def trained_epochs(self) -> int:
+        """Return after how many epochs the shared network was last saved; 0 where it was not."""
+        if not self.supernet.exists():
+            return 0
+        with np.load(self.supernet) as saved:
+            return int(saved["epochs"])
 
     def write_trial(self, trial: Trial) -> None:
         """Write one trial; every process that scores writes its own."""

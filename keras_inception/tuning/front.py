@@ -17,8 +17,8 @@ class Trial:
     """A network that a search tried.
 
     Args:
-        number: From 0, in the order they began; 0 is the given architecture scaled alike to the budget, and `GIVEN`
-            that at its own cost.
+        number: From 0, in the order they began; 0 is the given architecture scaled alike to the budget, but of
+            Hyperband, and `GIVEN` that at its own cost.
         values: Of the hyperparameters.
         multiply_adds: For one image.
         parameters: Without heads.

@@ -51,10 +51,16 @@ class Networks:
         """Fit every network to a budget from now on; of a latency, to the multiply-adds that it allows."""
         self._fit = Fitting(self.given, budget, self._shape, self._classes)
 
-    def uniform(self) -> dict[str, float]:
-        """Return the values that stand for the given widths scaled alike to the budget."""
+    def uniform(self, size: float | None = None) -> dict[str, float]:
+        """Return the values that stand for the given widths scaled alike to the budget.
+
+        Args:
+            size: Share of it that is used up, where sizes are searched; by default what trial 0 takes.
+        """
         values = self.space.defaults()
-        return values | {"size": _UNIFORM} if self.budget.quantity == "latency" else values
+        if size is None and self.budget.quantity == "latency":
+            size = _UNIFORM
+        return values if size is None else values | {"size": size}
 
     def table(self, values: Mapping[str, float]) -> Architecture:
         """Return the architecture that values stand for."""

@@ -9,17 +9,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_inception.architecture import Architecture, Inception
+from keras_inception.evaluation.over_seeds import SEEDS, spread
 from keras_inception.report.page import Picture, Section, Table, write_page
 from keras_inception.report.pictures import save
-from keras_inception.tuning.finalists import SEEDS, Finalist, spread
+from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.front import Trial, front_of, ranked
 
 # Rows of the page's tables.
 _SHOWN = 20
 _HONEST = (
-    f"The best of the search, the given network, and the given widths scaled alike to the budget, each trained by the "
+    f"The best of the search, the given network, and the given widths scaled alike to their cost, each trained by the "
     f"same recipe with {len(SEEDS)} seeds: top-1 in %, mean ± standard deviation. The test split had no part in the "
     f"search."
+)
+#: What must be said of the given network's score, where weights are inherited.
+PRACTISED = (
+    "The given network is scored with weights of the shared network too, which practised for the budget and not for "
+    "it: trained by itself it is better. --finalists compares them."
 )
 _TIMED = "Latency is what one image takes as a float32 TFLite file on one thread of the machine that searched."
 _WIDTHS = {
@@ -40,6 +46,8 @@ def write_search(
     trials: Sequence[Trial],
     given: tuple[Architecture, Trial],
     tuned: tuple[Architecture, Trial],
+    uniform: Trial | None,
+    inherited: bool = True,
     limit_ms: float | None = None,
     finalists: Sequence[Finalist] = (),
 ) -> None:
@@ -52,6 +60,8 @@ def write_search(
         trials: All, of which one at least was scored.
         given: The architecture that the search began with, and how it did at its own cost.
         tuned: The best one's, and its trial.
+        uniform: The given widths scaled alike to the budget, where that is a trial.
+        inherited: Whether trials took their weights from a shared network.
         limit_ms: The budget, where it is a latency.
         finalists: What was trained from scratch, where anything was.
     """
@@ -61,7 +71,7 @@ def write_search(
         "progress": "Top-1 of every trial, and the best so far",
         "widths": "Widths of the best network as a share of the given ones",
     }
-    draw_front(trials, given[1], folder / "front.png", limit_ms)
+    draw_front(trials, given[1], folder / "front.png", uniform=uniform, limit_ms=limit_ms)
     draw_progress(trials, folder / "progress.png")
     draw_widths(given[0], tuned[0], folder / "widths.png")
     shares = importances(trials)
@@ -77,8 +87,8 @@ def write_search(
     sections = [
         Section(
             "The best network",
-            _TIMED,
-            [_compared(given[1], trials, tuned[1]), _widths_table(given[0], tuned[0])],
+            f"{_TIMED}\n\n{PRACTISED}" if inherited else _TIMED,
+            [_compared(given[1], uniform, tuned[1]), _widths_table(given[0], tuned[0])],
             shown[2:3],
         ),
         Section("The front", "No other trial is as good for less.", [_table(front_of(trials))], shown[:1]),
@@ -96,13 +106,16 @@ def write_search(
     write_page(folder / "report.html", title=title, lead=lead, sections=sections)
 
 
-def draw_front(trials: Sequence[Trial], given: Trial, path: Path, limit_ms: float | None = None) -> None:
+def draw_front(
+    trials: Sequence[Trial], given: Trial, path: Path, *, uniform: Trial | None, limit_ms: float | None = None
+) -> None:
     """Draw accuracy against multiply-adds with the front and the given network marked; beside it, against latency.
 
     Args:
         trials: All.
         given: The given network at its own cost.
         path: Of the picture.
+        uniform: The given widths scaled alike to the budget, where that is a trial.
         limit_ms: The budget, where it is a latency; else no latencies are drawn.
     """
     drawn: list[tuple[Callable[[Trial], float | None], str]] = [(_multiply_adds, "multiply-adds, millions")]
@@ -115,13 +128,15 @@ def draw_front(trials: Sequence[Trial], given: Trial, path: Path, limit_ms: floa
         axes.plot(
             [cost(trial) for trial in shown], [_percent(trial) for trial in shown], ".", color="0.6", label="trials"
         )
-        first = [trial for trial in shown if trial.number == 0]
+        alike = [trial for trial in shown if uniform is not None and trial.number == uniform.number]
         marked = (
             (front, "o-", "tab:blue", "front"),
-            (first, "s", "tab:orange", "given widths, scaled alike"),
+            (alike, "s", "tab:orange", "given widths, scaled alike"),
             (_scored([given]), "*", "tab:red", "given network"),
         )
         for group, style, color, name in marked:
+            if not group:
+                continue
             costs, values = [cost(trial) for trial in group], [_percent(trial) for trial in group]
             axes.errorbar(costs, values, yerr=_errors(group), fmt=style, color=color, capsize=3, label=name)
         if cost is _latency:
@@ -152,7 +167,8 @@ def draw_widths(given: Architecture, tuned: Architecture, path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
     for place, (name, label) in enumerate(_WIDTHS.items()):
-        shares = [getattr(new[row], name) / getattr(old[row], name) if row in new else 0 for row in old]
+        pairs = [(getattr(new[row], name) if row in new else 0, getattr(old[row], name)) for row in old]
+        shares = [width / given if given else 0 for width, given in pairs]
         axes.bar(np.arange(len(old)) + (place - 2.5) * 0.14, shares, 0.13, label=label)
     axes.axhline(1, color="gray", linewidth=0.8)
     axes.set_xticks(range(len(old)), list(old))
@@ -235,13 +251,13 @@ def _widths_table(given: Architecture, tuned: Architecture) -> Table:
     return Table(["module", *_WIDTHS.values()], rows, "Widths, and in brackets the given ones")
 
 
-def _compared(given: Trial, trials: Sequence[Trial], best: Trial) -> Table:
+def _compared(given: Trial, uniform: Trial | None, best: Trial) -> Table:
     """Return a table of the given network, the same scaled alike, and the best."""
-    named = [("given network", given), ("the same, scaled alike", trials[0]), ("best of the search", best)]
+    named = [("given network", given), ("the same, scaled alike", uniform), ("best of the search", best)]
     rows: list[list[str | int | float]] = [
         [name, _with_interval(trial), trial.multiply_adds, trial.parameters, _ms(trial)]
         for name, trial in named
-        if trial.top1 is not None
+        if trial is not None and trial.top1 is not None
     ]
     return Table(["network", "top-1 on validation (95%)", "multiply-adds", "parameters", "latency, ms"], rows)
 

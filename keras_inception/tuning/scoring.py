@@ -122,7 +122,9 @@ class Inherited:
         made = optimizer(training, steps, "float32")
         made.build(self.supernet.network.trainable_variables)
         variables = [*self.supernet.network.variables, *made.variables]
-        first = _restored(folder.supernet, variables)
+        first = folder.trained_epochs()
+        if first:
+            _restore(folder.supernet, variables)
         epochs = folder.supernet_epochs()[:first]
         if first == training.epochs:
             return
@@ -153,9 +155,10 @@ class Inherited:
                     f"the loss of the shared network is no number in epoch {epoch + 1}; begin again with a lower "
                     f"--learning-rate than {training.learning_rate:.4g}"
                 )
-            _save(folder.supernet, variables, epoch + 1)
             done = {"epoch": epoch + 1, "loss": float(losses.mean()), "seconds": time.monotonic() - begun}
+            # What is told of the epoch comes first: killed between the two, it is trained and told again.
             write_json(folder.supernet_json, epochs := [*epochs, done])
+            _save(folder.supernet, variables, epoch + 1)
             self._say(**done, epochs=training.epochs)
 
 
@@ -266,14 +269,10 @@ def _save(path: Path, variables: Sequence[keras.Variable], epochs: int) -> None:
         np.savez(beside, allow_pickle=False, epochs=np.int64(epochs), **arrays)
 
 
-def _restored(path: Path, variables: Sequence[keras.Variable]) -> int:
-    """Put back what was saved, and return after how many epochs; 0 where nothing was."""
-    if not path.exists():
-        return 0
+def _restore(path: Path, variables: Sequence[keras.Variable]) -> None:
     with np.load(path) as saved:
         for number, variable in enumerate(variables):
             variable.assign(saved[f"{number:04}"])
-        return int(saved["epochs"])
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ def tune(
         on_event: Called with what happens.
 
     Returns:
-        `best`; `uniform`, trial 0: the given widths scaled alike to the budget; `given`, the given network at its own
-        cost, scored alike; `front` and `trials`, as `Trial` describes them; `finalists`; and the paths `architecture`,
-        of the best network's table, and `report`, of a page.
+        `best`; `uniform`, trial 0: the given widths scaled alike to the budget, None of Hyperband, whose trials are
+        its own; `given`, the given network at its own cost, scored alike; `front` and `trials`, as `Trial` describes
+        them; `finalists`; and the paths `architecture`, of the best network's table, and `report`, of a page.
 
     Raises:
         ConfigError, DataError, ArchitectureError, RunError: As their messages say; but for a latency that cannot be
@@ -194,7 +194,7 @@ class _Search:
         self._keep(winner, scorer)
         return {
             "best": winner,
-            "uniform": next((trial for trial in trials if trial.number == 0), None),
+            "uniform": self._uniform(),
             "given": self.folder.trial(GIVEN),
             "front": front_of(trials),
             "trials": trials,
@@ -213,15 +213,23 @@ class _Search:
             trials=result["trials"],
             given=(self.networks.given, result["given"]),
             tuned=(self.networks.table(result["best"].values), result["best"]),
+            uniform=result["uniform"],
+            inherited=not self.config.from_scratch,
             limit_ms=self._limit_ms(),
             finalists=result["finalists"],
         )
 
     def train_finalists(self, result: dict[str, Any]) -> list[Finalist]:
-        """Train the best from scratch beside the given network and the uniformly scaled one."""
-        networks, uniform = self.networks, self.networks.uniform()
-        contenders = [networks.contender("given", None), networks.contender("uniform", uniform)]
-        for trial in [trial for trial in self._fitting(result["trials"]) if trial.number][: self.config.finalists]:
+        """Train the best from scratch beside the given network and a uniformly scaled one of their cost."""
+        networks, uniform, beside = self.networks, self.networks.uniform(), result["uniform"]
+        chosen = [trial for trial in self._fitting(result["trials"]) if beside is None or trial.number != beside.number]
+        chosen = chosen[: self.config.finalists]
+        contenders = [networks.contender("given", None)]
+        # Those that use up less of the budget are compared with a uniform one that does too.
+        for size in dict.fromkeys(trial.values.get("size") for trial in chosen) or [None]:
+            name = "uniform" if size in (None, uniform.get("size")) else f"uniform {size:g}"
+            contenders.append(networks.contender(name, networks.uniform(size)))
+        for trial in chosen:
             contenders.append(networks.contender(f"trial {trial.number}", trial.values))
 
         def on_run(name: str, seed: int) -> None:
@@ -243,12 +251,16 @@ class _Search:
         wanted = ranked(trials)[:1]
         if self._limit_ms() is not None:
             wanted = [*front_of(trials), *ranked(trials)[:_TIMED]]
-        first = [self.folder.trial(GIVEN), self.folder.trial(0), *wanted]
+        first = [self.folder.trial(GIVEN), self._uniform(), *wanted]
         timed = list({trial.number: trial for trial in first if trial is not None}.values())
         if any(trial.latency_ms is None for trial in timed):
             self.on_event("doing", {"what": f"timing {len(timed)} networks as TFLite files"})
             for trial in self.networks.timed(timed):
                 self.folder.write_trial(trial)
+
+    def _uniform(self) -> Trial | None:
+        """Return trial 0, which has the given widths scaled alike to the budget; Hyperband's has others."""
+        return None if self.config.oracle == "hyperband" else self.folder.trial(0)
 
     def _fitting(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return what was scored and meets the budget, the best first."""
@@ -289,9 +301,10 @@ class _Search:
             if config.from_scratch
             else f"scored with weights of one network trained for {config.supernet_epochs} epochs"
         )
+        first = "" if self._uniform() is None else "Trial 0 has the given widths, scaled alike to the budget. "
         return (
             f"{sum(trial.state == 'scored' for trial in trials)} networks, proposed by {config.oracle} search and "
             f"{how}, on the data of {config.run.data.source}. Each is {self.networks.given.name} with other widths, "
-            f"for {config.budget}.\n\nTrial 0 has the given widths, scaled alike to the budget. The best of many is "
-            f"chosen on validation, so that its top-1 there is too good: train it, and measure it on the test split."
+            f"for {config.budget}.\n\n{first}The best of many is chosen on validation, so that its top-1 there is too "
+            f"good: train it, and measure it on the test split."
         )

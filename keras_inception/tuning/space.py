@@ -107,7 +107,11 @@ class Space:
     def parameters(self) -> tuple[Parameter, ...]:
         """All hyperparameters, in a fixed order."""
         names = dict.fromkeys(
-            self._name_of(row.name, width) for rows in self.stages.values() for row in rows for width in _BRANCHES
+            self._name_of(row.name, width)
+            for rows in self.stages.values()
+            for row in rows
+            for width in _BRANCHES
+            if getattr(row, width)
         )
         found = [Parameter(name, MULTIPLES, 1.0) for name in names]
         for stage, rows in list(self.stages.items())[1:] if self.depth else []:

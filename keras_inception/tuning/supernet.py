@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_inception.architecture import LRN, WIDTHS, Architecture, Conv, Inception, MaxPool
+from keras_inception.architecture import LRN, WIDTHS, Architecture, Conv, FullyConnected, Inception, MaxPool
 from keras_inception.cost import Shape
 from keras_inception.errors import ArchitectureError
 from keras_inception.googlenet import MAIN, GoogLeNet
@@ -222,11 +222,20 @@ class Supernet:
                 case Inception():
                     name = f"inception_{row.name}"
                     for size in ("3x3", "5x5"):
-                        found[f"{name}_{size}_reduce"] = (segments, widths[row.name, f"reduce{size}"])
-                        found[f"{name}_{size}"] = ([of(row, f"reduce{size}")], widths[row.name, f"conv{size}"])
+                        inputs, reduce = segments, f"reduce{size}"
+                        if getattr(row, reduce):
+                            found[f"{name}_{size}_reduce"] = (segments, widths[row.name, reduce])
+                            inputs = [of(row, reduce)]
+                        found[f"{name}_{size}"] = (inputs, widths[row.name, f"conv{size}"])
                     found[f"{name}_1x1"] = (segments, widths[row.name, "conv1x1"])
-                    found[f"{name}_pool_projection"] = (segments, widths[row.name, "pool_projection"])
-                    segments = [of(row, width) for width in ("conv1x1", "conv3x3", "conv5x5", "pool_projection")]
+                    pool = segments
+                    if row.pool_projection:
+                        found[f"{name}_pool_projection"] = (segments, widths[row.name, "pool_projection"])
+                        pool = [of(row, "pool_projection")]
+                    segments = [*(of(row, width) for width in ("conv1x1", "conv3x3", "conv5x5")), *pool]
+                case FullyConnected():
+                    found[row.name] = (segments, widths[row.name, "units"])
+                    segments = [of(row, "units")]
         found[MAIN] = (segments, self._classes)
         return found
 
@@ -234,12 +243,18 @@ class Supernet:
         """Compute a network; as `GoogLeNet` builds it."""
         cuts = self._cuts(dict(zip(self._fields, tf.unstack(widths), strict=True)))
         conv = partial(self._convolution, cuts=cuts, normalize=normalize)
+
+        def optional(x: tf.Tensor, name: str) -> tf.Tensor:
+            return conv(x, name) if name in cuts else x
+
         x = images
         for row in self.largest.rows:
             match row:
                 case Conv():
-                    x = conv(x, f"{row.name}_reduce") if row.reduce else x
-                    x = conv(x, row.name, stride=row.stride)
+                    x = conv(optional(x, f"{row.name}_reduce"), row.name, stride=row.stride)
+                case MaxPool(padding="ceil"):
+                    beside = [0, row.stride - 1]
+                    x = tf.nn.max_pool2d(tf.pad(x, [[0, 0], beside, beside, [0, 0]]), row.size, row.stride, "VALID")
                 case MaxPool():
                     x = tf.nn.max_pool2d(x, row.size, row.stride, "SAME")
                 case LRN():
@@ -248,10 +263,12 @@ class Supernet:
                 case Inception():
                     name = f"inception_{row.name}"
                     branch1x1 = conv(x, f"{name}_1x1")
-                    branch3x3 = conv(conv(x, f"{name}_3x3_reduce"), f"{name}_3x3")
-                    branch5x5 = conv(conv(x, f"{name}_5x5_reduce"), f"{name}_5x5")
-                    pool = conv(tf.nn.max_pool2d(x, 3, 1, "SAME"), f"{name}_pool_projection")
+                    branch3x3 = conv(optional(x, f"{name}_3x3_reduce"), f"{name}_3x3")
+                    branch5x5 = conv(optional(x, f"{name}_5x5_reduce"), f"{name}_5x5")
+                    pool = optional(tf.nn.max_pool2d(x, 3, 1, "SAME"), f"{name}_pool_projection")
                     x = tf.concat([branch1x1, branch3x3, branch5x5, pool], axis=-1)
+                case FullyConnected():
+                    x = conv(x, row.name)
         layer, (segments, _) = self.network.get_layer(MAIN), cuts[MAIN]
         return tf.reduce_mean(x, [1, 2]) @ _cut(layer.kernel.value, segments, self._classes) + layer.bias.value
 
@@ -259,10 +276,10 @@ class Supernet:
         self, x: tf.Tensor, name: str, *, cuts: _Cuts, normalize: _Normalize, stride: int = 1
     ) -> tf.Tensor:
         layer, (segments, width) = self.network.get_layer(name), cuts[name]
-        if stride > 1:
+        if stride > 1 and layer.padding == "valid":  # its window is centred
             beside = layer.kernel_size[0] // 2
             x = tf.pad(x, [[0, 0], [beside, beside], [beside, beside], [0, 0]])
-        x = tf.nn.conv2d(x, _cut(layer.kernel.value, segments, width), stride, "VALID" if stride > 1 else "SAME")
+        x = tf.nn.conv2d(x, _cut(layer.kernel.value, segments, width), stride, layer.padding.upper())
         if layer.bias is not None:
             return tf.nn.relu(x + layer.bias.value[:width])
         return tf.nn.relu(normalize(f"{name}_bn", x, width))

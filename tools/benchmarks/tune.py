@@ -1,15 +1,18 @@
 """What a search for branch widths gains, and what it costs: for tools/benchmark.
 
 Three questions, with googlenet-small at width 0.25 on a part of Fashion-MNIST at 14 px:
-- rank: do inherited weights order networks as training them from scratch does? Kendall's tau over the same proposals.
 - budgets: does the tuned network at 0.5x and 0.25x of the multiply-adds keep what the given widths reach, and is it
   better than the given widths scaled alike? Three seeds, from scratch; test split.
+- rank: do inherited weights order networks as training them from scratch does? Kendall's tau over the same proposals,
+  with the shared network of the search at 0.5x.
 - oracles: what do random search and Hyperband from scratch find, and when?
 """
 
+import dataclasses
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,16 +29,15 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from keras_inception.tuning.finalists import spread
+from keras_inception.evaluation.over_seeds import spread
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import ranked
 
 # 14 px so that a training from scratch takes two minutes on a core; whole images, and no heads, which made no
-# difference that three seeds show on this set (README, "What helps").
+# difference that three seeds show on this set (docs/results.md, "What helps").
 NETWORK = (
     *("--architecture", "googlenet-small", "--width", "0.25", "--image-size", "14", "--batch-size", "64"),
     *("--set", "data.random_crop=false", "--set", "data.channels=1", "--set", "model.auxiliary=false"),
-    *("--seed", "1"),
 )
 EPOCHS, SHARED_EPOCHS = 12, 20
 BUDGETS = ("0.5x", "0.25x")
@@ -69,9 +71,21 @@ def search(folder: Path, *words: str) -> SearchFolder:
     return SearchFolder(folder)
 
 
+def begin_with_network_of(other: SearchFolder, folder: SearchFolder, **changes: Any) -> None:
+    """Begin a search that takes its weights from a shared network that is trained already, unless it has begun."""
+    if not folder.search_json.exists():
+        folder.begin(dataclasses.replace(other.config(), **changes), resume=False, overwrite=False)
+    if not folder.supernet_json.exists():
+        shutil.copy(other.supernet, folder.supernet)
+        shutil.copy(other.supernet_json, folder.supernet_json)
+
+
 def rank(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: Console) -> None:
     """Score the same random proposals by inherited weights and from scratch."""
     common = [*data, "--oracle", "random", "--trials", str(trials), "--epochs", str(epochs)]
+    begin_with_network_of(
+        SearchFolder(folder / f"budget-{BUDGETS[0]}"), SearchFolder(folder / "rank-inherited"), oracle="random"
+    )
     inherited = search(folder / "rank-inherited", *common, "--supernet-epochs", str(SHARED_EPOCHS)).trials()
     scratch = search(folder / "rank-scratch", *common, "--from-scratch").trials()
     assert [trial.values for trial in inherited] == [trial.values for trial in scratch]
@@ -163,7 +177,7 @@ def _cost(folder: SearchFolder, budget: str) -> str:
 
 
 def main(
-    part: Literal["rank", "budgets", "oracles", "all"] = "all",
+    part: Literal["budgets", "rank", "oracles", "all"] = "all",
     folder: Path = Path("benchmark-tune"),
     fashion_mnist: Path = Path("/usr/share/datasets/fashion-mnist"),
     trials: int = 200,
@@ -174,7 +188,7 @@ def main(
     """Measure searches for widths. Stopped at any moment, the same command goes on.
 
     Args:
-        part: Which question.
+        part: Which question; the others need what budgets found.
         folder: Where the searches are kept.
         fashion_mnist: Folder with the four files of Fashion-MNIST, as Debian's dataset-fashion-mnist installs them.
         trials: Of the inherited searches.
@@ -184,10 +198,10 @@ def main(
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     screen = Console(width=None if sys.stdout.isatty() else 140)
-    data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK)
+    data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK, "--seed", "1")
     jobs: dict[str, Any] = {
-        "rank": lambda: rank(folder, data, ranked_trials, epochs, screen),
         "budgets": lambda: budgets(folder, data, trials, epochs, screen),
+        "rank": lambda: rank(folder, data, ranked_trials, epochs, screen),
         "oracles": lambda: oracles(folder, data, epochs, minutes, screen),
     }
     for name, job in jobs.items():

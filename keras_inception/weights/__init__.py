@@ -1,0 +1,1 @@
+"""Public checkpoints: how they are read, what their tensors are called, and where they are published."""
