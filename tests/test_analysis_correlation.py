@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from keras_inception.analysis.branches import BRANCHES
+from keras_inception.analysis.branches import BRANCHES, modules
 from keras_inception.analysis.correlation import (
     CoMoments,
     RowCorrelation,
@@ -153,6 +153,15 @@ def test_a_large_row_is_sampled_for_steps_alone():
     assert found.matrix.shape == (300, 300)
     np.testing.assert_allclose(found.matrix, np.corrcoef(maps.reshape(-1, 300), rowvar=False), atol=1e-6)
     assert found.own[2, 2] == pytest.approx(1)
+
+
+def test_a_pool_without_projection_has_the_channels_of_its_input(images):
+    naive = [dataclasses.replace(row, pool_projection=0) if row.name == "4a" else row for row in TABLE.rows]
+    table = dataclasses.replace(TABLE, rows=tuple(naive))
+    model = GoogLeNet(architecture=table, input_shape=(64, 64, 3), classes=2)
+    last = correlations(model, table, [images])[-1]
+    assert last.branches.count("pool") == modules(TABLE)[1].filters
+    assert len(last.branches) == len(last.matrix)
 
 
 def test_rows_and_networks_that_cannot_be_measured_are_named(model, images):

@@ -93,6 +93,23 @@ def test_channels_are_wanted_for_what_they_span_beside_as_many_others(directions
     assert wanted(directions) == channels
 
 
+def test_reductions_and_projections_that_are_not_there_do_not_come():
+    naive = dataclasses.replace(
+        GOOGLENET_SMALL,
+        rows=tuple(
+            dataclasses.replace(row, reduce3x3=0, reduce5x5=0, pool_projection=0)
+            if row in modules(GOOGLENET_SMALL)[:2]
+            else row
+            for row in GOOGLENET_SMALL.rows
+        ),
+    )
+    asked = {name: 1.0 + place % 3 for place, name in enumerate(NAMES)}
+    found = proposal(naive, asked, (32, 32, 3), 10)
+    assert found != naive
+    assert [(row.reduce3x3, row.reduce5x5, row.pool_projection) for row in modules(found)[:2]] == [(0, 0, 0)] * 2
+    assert multiply_adds(found, (32, 32, 3), 10) <= multiply_adds(naive, (32, 32, 3), 10)
+
+
 def test_changes_are_told_of_every_branch():
     found = changes(GOOGLENET, GOOGLENET.scaled(0.5))
     assert len(found) == 36
