@@ -13,6 +13,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -207,8 +208,8 @@ def epochs_to_level(results: Sequence[Result], level: float = LEVEL) -> list[int
 def _narrow(table: Architecture, shape: Shape, classes: int) -> Iterator[tuple[str, Architecture]]:
     """Narrower reductions in every module; none becomes less than 1 channel, and those of the stem stay."""
     for ratio in RATIOS:
-        yield f"reductions × {ratio}", _each(table, lambda row, ratio=ratio: _with_reductions(row, ratio))  # type: ignore[misc]
-    yield "reductions to 1", _each(table, lambda row: _with_reductions(row, Fraction(0)))
+        yield f"reductions × {ratio}", _each(table, partial(_with_reductions, ratio=ratio))
+    yield "reductions to 1", _each(table, partial(_with_reductions, ratio=Fraction(0)))
 
 
 def _with_reductions(row: Inception, ratio: Fraction) -> Inception:
