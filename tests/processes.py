@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,13 @@ def free_ports(count: int) -> list[int]:
 
 def wait_for_state(run: Path, process: subprocess.Popen, after: tuple[int, int] = (0, 0)) -> None:
     """Return once a state later than `after` is saved, or the process has ended."""
+    wait_until(lambda: (newest_place(run / "checkpoints") or (0, 0)) > after, process)
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Return once a process has come so far, or has ended; after five minutes in any case."""
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and process.poll() is None:
-        if (newest_place(run / "checkpoints") or (0, 0)) > after:
-            return
+    while time.monotonic() < deadline and process.poll() is None and not reached():
         time.sleep(0.02)  # polls a process that runs on its own clock
 
 

@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
+from processes import wait_until
 
 import keras_inception as ki
 from keras_inception.analysis.ablation import Question, Result, ablate, epochs_to_level, variants
@@ -345,9 +345,7 @@ def test_a_killed_command_goes_on_with_real_trainings(stripes, tmp_path):
     words += ["--architecture", architecture, "--epochs", "2", "--batch-size", "8", "--image-size", "28"]
     command = [sys.executable, "-m", "keras_inception", "analyze", "ablation", *words]
     process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not (out / "fully-connected-seed1").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)  # polls a process that runs on its own clock
+    wait_until((out / "fully-connected-seed1").exists, process)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
