@@ -10,9 +10,9 @@ from sklearn.datasets import load_sample_images
 
 from keras_inception.card import read_card
 from keras_inception.errors import WeightsError
+from keras_inception.importing import build, import_weights
 from keras_inception.weights.caffe import read_caffe
 from keras_inception.weights.imagenet import preprocess_input
-from keras_inception.weights.importing import build, import_weights
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from checkpoints import MODULES, SLIM_MODULES, slim_5x5, slim_variables, write_c
 
 from keras_inception.card import read_card
 from keras_inception.errors import WeightsError
-from keras_inception.weights.importing import build, import_weights
+from keras_inception.importing import build, import_weights
 from keras_inception.weights.slim import read_slim
 
 

@@ -34,7 +34,7 @@ def import_weights(
         overwrite: Replace what stands at OUT.
     """
     load_tensorflow()
-    from keras_inception.weights.importing import import_weights as write
+    from keras_inception.importing import import_weights as write
 
     read = write(file, source, out, transform_input=transform_input, background=background, overwrite=overwrite)
     screen = console()

@@ -20,18 +20,15 @@ import numpy as np
 
 from keras_inception.architecture import GOOGLENET, LRN
 from keras_inception.errors import WeightsError
-from keras_inception.weights.layout import (
-    Convolution,
-    LayerWeights,
-    Tensors,
-    convolutions,
-    features,
-    spatial_first,
-)
+from keras_inception.weights.layout import Convolution, LayerWeights, Tensors, convolutions, dense_layers
 
 _STEM = {"conv1": "conv1/7x7_s2", "conv2_reduce": "conv2/3x3_reduce", "conv2": "conv2/3x3"}
 _HEADS = {"aux1": "loss1", "aux2": "loss2"}
-_MAIN = "loss3/classifier"
+_DENSE = {
+    "main": "loss3/classifier",
+    **{f"{head}_dense": f"{name}/fc" for head, name in _HEADS.items()},
+    **{head: f"{name}/classifier" for head, name in _HEADS.items()},
+}
 
 
 def read_caffe(path: Path) -> LayerWeights:
@@ -53,16 +50,12 @@ def read_caffe(path: Path) -> LayerWeights:
     table = GOOGLENET
     heads = all(f"{name}/classifier blob 0" in tensors for name in _HEADS.values())
     channels = tensors.length(f"{_STEM['conv1']} blob 0", 1, "conv1")
-    classes = tensors.length(f"{_MAIN} blob 0", 0, "main")
+    classes = tensors.length(f"{_DENSE['main']} blob 0", 0, "main")
     weights = {of.layer: _convolution(tensors, of) for of in convolutions(table, channels, heads)}
     weights["conv1"][0] = weights["conv1"][0][:, :, ::-1]
-    weights["main"] = _dense(tensors, _MAIN, features(table), classes, "main")
-    for head in table.auxiliary if heads else ():
-        side = head.output_size(14)  # of the map at 224 px, the size that the published weights are for
-        inputs, name = head.filters * side**2, _HEADS[head.name]
-        kernel, bias = _taken(tensors, f"{name}/fc", (head.units, inputs), f"{head.name}_dense")
-        weights[f"{head.name}_dense"] = [spatial_first(kernel, side), bias]
-        weights[head.name] = _dense(tensors, f"{name}/classifier", head.units, classes, head.name)
+    # The heads read maps of 14×14: those at 224 px, the size that the published weights are for.
+    sides = {head.name: head.output_size(14) for head in table.auxiliary if heads}
+    weights |= dense_layers(table, classes, sides, lambda layer, shape: _taken(tensors, _DENSE[layer], shape, layer))
     return LayerWeights(table, channels, classes, heads, weights, tensors.left_over)
 
 
@@ -113,11 +106,6 @@ def _check_norms(path: Path, norms: dict[str, Any]) -> None:
 def _convolution(tensors: Tensors, of: Convolution) -> list[np.ndarray]:
     kernel, bias = _taken(tensors, _name(of.layer), (of.filters, of.inputs, of.kernel, of.kernel), of.layer)
     return [kernel.transpose(2, 3, 1, 0), bias]
-
-
-def _dense(tensors: Tensors, name: str, inputs: int, outputs: int, layer: str) -> list[np.ndarray]:
-    kernel, bias = _taken(tensors, name, (outputs, inputs), layer)
-    return [kernel.T, bias]
 
 
 def _taken(tensors: Tensors, name: str, shape: tuple[int, ...], layer: str) -> tuple[np.ndarray, np.ndarray]:

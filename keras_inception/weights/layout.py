@@ -1,6 +1,6 @@
 """What importers share: the tensors of a file with account of their use, and the layers that an architecture wants."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -118,12 +118,37 @@ def convolutions(table: Architecture, channels: int, heads: bool) -> Iterator[Co
         yield Convolution(f"{head.name}_1x1", 1, maps[head.after], head.filters)
 
 
+def dense_layers(
+    table: Architecture,
+    classes: int,
+    sides: Mapping[str, int],
+    take: Callable[[str, tuple[int, int]], tuple[np.ndarray, np.ndarray]],
+) -> dict[str, list[np.ndarray]]:
+    """Return the classifier and the fully connected layers of the heads from files that hold them transposed.
+
+    Args:
+        table: The architecture.
+        classes: Number of classes.
+        sides: Of every head that is there, the side of its pooled map in pixels.
+        take: From the name of a layer and the shape `(units, inputs)` to what the file has for it, and its bias.
+    """
+    kernel, bias = take("main", (classes, features(table)))
+    found = {"main": [kernel.T, bias]}
+    for head in table.auxiliary if sides else ():
+        side = sides[head.name]
+        kernel, bias = take(f"{head.name}_dense", (head.units, head.filters * side**2))
+        found[f"{head.name}_dense"] = [_spatial_first(kernel, side), bias]
+        kernel, bias = take(head.name, (classes, head.units))
+        found[head.name] = [kernel.T, bias]
+    return found
+
+
 def features(table: Architecture) -> int:
     """Return the channels of the last map, which the classifier reads."""
     return [row.filters for row in table.rows if isinstance(row, Conv | Inception)][-1]
 
 
-def spatial_first(weights: np.ndarray, side: int) -> np.ndarray:
+def _spatial_first(weights: np.ndarray, side: int) -> np.ndarray:
     """Return a fully connected layer behind a map for Keras's order of its pixels.
 
     Args:

@@ -53,12 +53,12 @@ class PublishedWeights:
         url: Of the file.
         architecture: Name of its table.
         mode: What `preprocess_input` makes of an image for it.
-        classes: Number of classes.
-        image_size: Side of the input that it was measured with, px.
         top1: Published accuracy on ILSVRC 2012's validation images, one crop.
         top5: The same, right answer among five.
         licence: What its publishers say.
         reference: The page that says so.
+        classes: Number of classes.
+        image_size: Side of the input that it was measured with, px.
         sha256: Of the file, or the first digits of it, as far as they are published; "" where they are not.
         sha1: The same of another digest.
         member: Name of the checkpoint inside an archive; "" where the file is the checkpoint.
@@ -69,12 +69,12 @@ class PublishedWeights:
     url: str
     architecture: str
     mode: Mode
-    classes: int
-    image_size: int
     top1: float
     top5: float
     licence: str
     reference: str
+    classes: int = 1000
+    image_size: int = 224
     sha256: str = ""
     sha1: str = ""
     member: str = ""
@@ -101,8 +101,6 @@ PUBLISHED = {
             url="https://download.pytorch.org/models/googlenet-1378be20.pth",
             architecture=GOOGLENET_TORCHVISION.name,
             mode="tf",
-            classes=1000,
-            image_size=224,
             top1=0.69778,
             top5=0.89530,
             licence="BSD-3-Clause (torchvision); trained on ImageNet, whose terms may bind users",
@@ -115,8 +113,6 @@ PUBLISHED = {
             url="http://download.tensorflow.org/models/inception_v1_2016_08_28.tar.gz",
             architecture=GOOGLENET_SLIM.name,
             mode="tf",
-            classes=1000,
-            image_size=224,
             top1=0.698,
             top5=0.896,
             licence="Apache-2.0 (tensorflow/models); trained on ImageNet, whose terms may bind users",
@@ -129,8 +125,6 @@ PUBLISHED = {
             url="http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel",
             architecture=GOOGLENET.name,
             mode="caffe",
-            classes=1000,
-            image_size=224,
             top1=0.687,
             top5=0.889,
             licence="unrestricted use (BVLC); trained on ImageNet, whose terms may bind users",

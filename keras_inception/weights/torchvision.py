@@ -5,14 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_inception.architecture import GOOGLENET_TORCHVISION
-from keras_inception.weights.layout import (
-    Convolution,
-    LayerWeights,
-    Tensors,
-    convolutions,
-    features,
-    spatial_first,
-)
+from keras_inception.weights.layout import Convolution, LayerWeights, Tensors, convolutions, dense_layers
 from keras_inception.weights.pytorch_file import read_state_dict
 
 # Within a module: a sequence of convolutions has numbers.
@@ -25,6 +18,11 @@ _BRANCHES = {
     "pool_projection": "branch4.1",
 }
 _STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
+_DENSE = {
+    "main": "fc",
+    **{f"{head}_dense": f"{head}.fc1" for head in ("aux1", "aux2")},
+    **{head: f"{head}.fc2" for head in ("aux1", "aux2")},
+}
 
 
 def read_torchvision(path: Path) -> LayerWeights:
@@ -47,13 +45,8 @@ def read_torchvision(path: Path) -> LayerWeights:
     weights: dict[str, list[np.ndarray]] = {}
     for convolution in convolutions(table, channels, heads):
         weights |= _convolution(tensors, convolution)
-    weights["main"] = _dense(tensors, "fc", features(table), classes, "main")
-    for head in table.auxiliary if heads else ():
-        inputs = head.filters * head.pooled_size**2
-        kernel = tensors.take(f"{head.name}.fc1.weight", (head.units, inputs), f"{head.name}_dense")
-        bias = tensors.take(f"{head.name}.fc1.bias", (head.units,), f"{head.name}_dense")
-        weights[f"{head.name}_dense"] = [spatial_first(kernel, head.pooled_size), bias]
-        weights[head.name] = _dense(tensors, f"{head.name}.fc2", head.units, classes, head.name)
+    sides = {head.name: head.pooled_size for head in table.auxiliary if heads}
+    weights |= dense_layers(table, classes, sides, lambda layer, shape: _dense(tensors, layer, shape))
     return LayerWeights(table, channels, classes, heads, weights, tensors.left_over)
 
 
@@ -75,9 +68,9 @@ def _convolution(tensors: Tensors, of: Convolution) -> dict[str, list[np.ndarray
     return {of.layer: [kernel], f"{of.layer}_bn": normalization}
 
 
-def _dense(tensors: Tensors, name: str, inputs: int, outputs: int, layer: str) -> list[np.ndarray]:
-    kernel = tensors.take(f"{name}.weight", (outputs, inputs), layer).T
-    return [kernel, tensors.take(f"{name}.bias", (outputs,), layer)]
+def _dense(tensors: Tensors, layer: str, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    name = _DENSE[layer]
+    return tensors.take(f"{name}.weight", shape, layer), tensors.take(f"{name}.bias", shape[:1], layer)
 
 
 def _name(layer: str) -> str:
