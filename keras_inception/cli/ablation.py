@@ -58,17 +58,17 @@ def ablation(
         raise ConfigError("no folder given for the trainings; give --output FOLDER")
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; it takes a number ≥ 1")
-    given = {
-        "data.source": data,
-        "data.data_dir": data_dir,
-        "data.image_size": image_size,
-        "model.architecture": architecture,
-        "model.width": width,
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-    }
-    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    config = RunConfig().override(values | fields(set))
+    values = fields(
+        set,
+        data=data,
+        data_dir=data_dir,
+        image_size=image_size,
+        architecture=architecture,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    config = RunConfig().override(values)
     config.model.table()  # an unknown architecture is refused before TensorFlow is loaded
     load_tensorflow()
     from keras_inception.analysis.ablation import Question, ablate

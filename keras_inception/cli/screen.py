@@ -123,14 +123,42 @@ def check_output(path: Path, *, folder: bool) -> None:
         ) from None
 
 
-def fields(words: tuple[str, ...]) -> dict[str, str]:
-    """Read the words of --set, section.field=value each."""
+# The field of a configuration that a flag gives.
+_FIELDS = {
+    "data": "data.source",
+    "data_dir": "data.data_dir",
+    "image_size": "data.image_size",
+    "max_broken": "data.max_broken",
+    "architecture": "model.architecture",
+    "width": "model.width",
+    "start_from": "model.start_from",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "class_weights": "training.class_weights",
+    "freeze_until": "training.freeze_until",
+    "deterministic": "training.deterministic",
+    "precision": "training.precision",
+    "devices": "training.devices",
+    "seed": "training.seed",
+    "name": "name",
+}
+
+
+def fields(words: tuple[str, ...], **flags: Any) -> dict[str, Any]:
+    """Return the fields of a configuration that flags give, and the words of --set, which are section.field=value each.
+
+    Args:
+        words: Of --set.
+        **flags: Of `_FIELDS`; None is one that was not given.
+    """
     from keras_inception.errors import ConfigError
 
     for word in words:
         if "=" not in word:
             raise ConfigError(f"--set takes section.field=value, not {word!r}")
-    return dict(word.split("=", 1) for word in words)
+    given = {_FIELDS[flag]: value for flag, value in flags.items() if value is not None}
+    return given | dict(word.split("=", 1) for word in words)
 
 
 def listed(text: str, what: str, known: Sequence[str]) -> list[str]:

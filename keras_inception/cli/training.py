@@ -91,27 +91,26 @@ def train(
         raise ConfigError("no run folder given; give --run-dir FOLDER, or --dry-run to measure only")
     if (workers is None) != (task_index is None):
         raise ConfigError("--workers and --task-index go together; give both or none")
-    given = {
-        "data.source": data,
-        "data.data_dir": data_dir,
-        "data.image_size": image_size,
-        "data.max_broken": max_broken,
-        "model.architecture": architecture,
-        "model.width": width,
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.learning_rate": learning_rate,
-        "training.class_weights": class_weights,
-        "training.freeze_until": freeze_until,
-        "training.deterministic": deterministic or None,
-        "model.start_from": start_from,
-        "training.precision": precision,
-        "training.devices": devices,
-        "training.seed": seed,
-        "name": name or (None if config or run_dir is None else run_dir.resolve().name),
-    }
-    values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    values.update(fields(set))
+    values = fields(
+        set,
+        data=data,
+        data_dir=data_dir,
+        image_size=image_size,
+        max_broken=max_broken,
+        architecture=architecture,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        class_weights=class_weights,
+        freeze_until=freeze_until,
+        deterministic=deterministic or None,
+        start_from=start_from,
+        precision=precision,
+        devices=devices,
+        seed=seed,
+        name=name or (None if config or run_dir is None else run_dir.resolve().name),
+    )
     run_config = _start(config, recipe, start_from).override(values)
     run_config.model.table()  # an unknown architecture is refused before TensorFlow is loaded
 

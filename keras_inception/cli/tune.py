@@ -89,19 +89,19 @@ def tune(
         raise RunError("no folder given for the search; give --search-dir FOLDER")
     if data is None:
         raise ConfigError("no data given; give --data SOURCE")
-    given = {
-        "data.source": data,
-        "data.data_dir": data_dir,
-        "data.image_size": image_size,
-        "model.architecture": architecture,
-        "model.width": width,
-        "training.epochs": epochs,
-        "training.batch_size": batch_size,
-        "training.learning_rate": learning_rate,
-        "training.seed": seed,
-    }
-    values: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    run = RunConfig.of_recipe(recipe).override(values | fields(set))
+    values = fields(
+        set,
+        data=data,
+        data_dir=data_dir,
+        image_size=image_size,
+        architecture=architecture,
+        width=width,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    run = RunConfig.of_recipe(recipe).override(values)
     config = checked(
         {
             "run": run,
