@@ -49,6 +49,11 @@ class RowCost:
     multiply_adds: int = 0
 
     @property
+    def normalization(self) -> int:
+        """Number of batch normalisation's parameters, trained or not."""
+        return self.normalization_trainable + self.normalization_moving
+
+    @property
     def trainable(self) -> int:
         """Number of parameters that training changes."""
         return self.weights + self.biases + self.normalization_trainable

@@ -228,3 +228,10 @@ def test_what_a_module_lacks_stays_empty_and_its_pool_hands_on_its_input():
     assert rows(found)["inception 3a"].cost.output == (12, 12, 15)
     model = ki.GoogLeNet(architecture=network, input_shape=(12, 12, 3), classes=3)
     assert found.total.activation_bytes == 4 * activation_numbers(model)
+
+
+def test_a_third_branch_of_another_kernel_is_said(capsys):
+    assert main(["analyze", "table", "googlenet-slim"]) == 0
+    assert "under #5×5, has kernels of 3×3 here" in " ".join(capsys.readouterr().out.split())
+    assert main(["analyze", "table", "googlenet-bn"]) == 0
+    assert "third branch" not in capsys.readouterr().out

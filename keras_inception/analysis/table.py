@@ -82,6 +82,16 @@ class TableRow:
     activation_bytes: int
     printed: Printed | None = None
 
+    @property
+    def parameters_follow(self) -> bool:
+        """Whether the parameters that are printed follow from the widths, where any are."""
+        return self.printed is None or follows(self.printed.parameters, self.cost.weights)
+
+    @property
+    def operations_follow(self) -> bool:
+        """Whether the operations that are printed do."""
+        return self.printed is None or follows(self.printed.operations, self.cost.multiply_adds)
+
 
 @dataclass(frozen=True)
 class Total:
@@ -127,6 +137,11 @@ class ArchitectureTable:
     notes: tuple[str, ...]
 
     @property
+    def width_columns(self) -> tuple[str, ...]:
+        """The columns of widths, in the paper's order."""
+        return WIDTH_COLUMNS
+
+    @property
     def total(self) -> Total:
         """Sums without heads."""
         return total(self.rows)
@@ -161,6 +176,8 @@ def architecture_table(table: Architecture, image_size: int | None = None, class
     heads, notes = _heads(table, shape, classes)
     if as_published:
         notes += paper_notes(rows)
+    for kernel in sorted({row.kernel5x5 for row in table.rows if isinstance(row, Inception)} - {5}):
+        notes += (f"The third branch, whose widths stand under #5×5, has kernels of {kernel}×{kernel} here.",)
     return ArchitectureTable(table.name, shape, classes, rows, heads, notes)
 
 
@@ -171,16 +188,11 @@ def total(rows: Sequence[TableRow]) -> Total:
         depth=sum(cost.depth for cost in costs),
         weights=sum(cost.weights for cost in costs),
         biases=sum(cost.biases for cost in costs),
-        normalization=sum(normalization(cost) for cost in costs),
+        normalization=sum(cost.normalization for cost in costs),
         parameters=sum(cost.parameters for cost in costs),
         multiply_adds=sum(cost.multiply_adds for cost in costs),
         activation_bytes=sum(row.activation_bytes for row in rows),
     )
-
-
-def normalization(cost: RowCost) -> int:
-    """Return the number of batch normalisation's parameters, trained or not."""
-    return cost.normalization_trainable + cost.normalization_moving
 
 
 def follows(printed: str, arithmetic: int) -> bool:
@@ -207,8 +219,7 @@ def paper_notes(rows: Sequence[TableRow]) -> tuple[str, ...]:
     """Say where the paper's figures do not follow from its widths, and what is known of why."""
     notes = ["≠: printed, and does not follow from the widths (K is 1,024, M is 10^6); all others do."]
     for row in rows:
-        said = [] if row.printed is None else _departures(row.cost, row.printed)
-        if said:
+        if said := _departures(row):
             notes.append(f"{row.cost.name}: {'; '.join(said)}.")
         if said and row.cost.name == "conv1":
             height, width, filters = row.cost.output
@@ -225,12 +236,14 @@ def paper_notes(rows: Sequence[TableRow]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _departures(cost: RowCost, printed: Printed) -> list[str]:
-    said = []
-    if not follows(printed.parameters, cost.weights):
-        said.append(f"printed {printed.parameters} parameters, by its widths {cost.weights / 1024:.4g}K")
-    if not follows(printed.operations, cost.multiply_adds):
-        said.append(f"printed {printed.operations} operations, by its widths {cost.multiply_adds / 1e6:.3g}M")
+def _departures(row: TableRow) -> list[str]:
+    said: list[str] = []
+    if row.printed is None:
+        return said
+    if not row.parameters_follow:
+        said.append(f"printed {row.printed.parameters} parameters, by its widths {row.cost.weights / 1024:.4g}K")
+    if not row.operations_follow:
+        said.append(f"printed {row.printed.operations} operations, by its widths {row.cost.multiply_adds / 1e6:.3g}M")
     return said
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from keras_inception.analysis.table import WIDTH_COLUMNS, follows, normalization
 from keras_inception.report.page import Table
 
 if TYPE_CHECKING:
@@ -21,12 +20,12 @@ _PRINTED = ("printed params", "printed ops")
 
 def architecture_rows(table: "ArchitectureTable") -> Table:
     """Return a row for every row of an architecture; columns in which nothing stands are left out."""
-    names = ("row", "window", "output", "depth", *WIDTH_COLUMNS, *_COSTS, "activations KiB")
-    rows = [_architecture_row(row) for row in table.rows]
-    rows.append(_total_row("total", table.total))
+    names = ("row", "window", "output", "depth", *table.width_columns, *_COSTS, "activations KiB")
+    rows = [_architecture_row(row, table.width_columns) for row in table.rows]
+    rows.append(_total_row("total", table.total, table.width_columns))
     if table.heads:
-        rows += [_architecture_row(row) for row in table.heads]
-        rows.append(_total_row("total with heads", table.total_with_heads))
+        rows += [_architecture_row(row, table.width_columns) for row in table.heads]
+        rows.append(_total_row("total with heads", table.total_with_heads, table.width_columns))
     kept = [place for place in range(len(names)) if any(row[place] != "" for row in rows)]
     size = "×".join(map(str, table.input_shape))
     return Table(
@@ -37,30 +36,30 @@ def architecture_rows(table: "ArchitectureTable") -> Table:
     )
 
 
-def _architecture_row(row: "TableRow") -> list[Cell]:
+def _architecture_row(row: "TableRow", columns: Sequence[str]) -> list[Cell]:
     cost = row.cost
     parameters = operations = ""
     if row.printed is not None:
-        parameters = _marked(row.printed.parameters, cost.weights)
-        operations = _marked(row.printed.operations, cost.multiply_adds)
+        parameters = _marked(row.printed.parameters, row.parameters_follow)
+        operations = _marked(row.printed.operations, row.operations_follow)
     return [
         cost.name,
         row.window,
         "×".join(map(str, cost.output)),
         cost.depth or "",
-        *(row.widths.get(name, "") for name in WIDTH_COLUMNS),
-        *(cost.weights or "", parameters, cost.biases or "", normalization(cost) or "", cost.parameters or ""),
+        *(row.widths.get(name, "") for name in columns),
+        *(cost.weights or "", parameters, cost.biases or "", cost.normalization or "", cost.parameters or ""),
         *(cost.multiply_adds or "", operations),
         row.activation_bytes / 1024,
     ]
 
 
-def _marked(printed: str, arithmetic: int) -> str:
-    return printed if follows(printed, arithmetic) else f"≠ {printed}"
+def _marked(printed: str, follows: bool) -> str:
+    return printed if follows else f"≠ {printed}"
 
 
-def _total_row(name: str, total: "Total") -> list[Cell]:
-    widths: list[Cell] = [""] * len(WIDTH_COLUMNS)
+def _total_row(name: str, total: "Total", columns: Sequence[str]) -> list[Cell]:
+    widths: list[Cell] = [""] * len(columns)
     parameters: list[Cell] = [total.weights, "", total.biases, total.normalization or "", total.parameters]
     memory = total.activation_bytes / 1024
     return [name, "", "", total.depth, *widths, *parameters, total.multiply_adds, "", memory]
