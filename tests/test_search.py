@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_inception.architecture import Architecture, Inception
+from keras_inception.architecture import Architecture, Inception, MlpConv
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
 from keras_inception.cost import row_costs
-from keras_inception.errors import ConfigError, RunError, TrainingError
+from keras_inception.errors import ArchitectureError, ConfigError, RunError, TrainingError
 from keras_inception.files import write_text
 from keras_inception.run_folder import RunFolder
 from keras_inception.tuning import search
@@ -381,3 +381,12 @@ def test_no_trial_begins_when_the_time_is_up(scored, tmp_path):
     assert [trial.number for trial in trials] == [0]
     trials = tune(config(trials=4), tmp_path / "search", resume=True)["trials"]
     assert [trial.state for trial in trials] == ["scored"] * 4
+
+
+def test_a_table_with_mlpconv_layers_is_refused_before_anything_is_written(tmp_path):
+    rows = (MlpConv("conv1", 8, kernel=3, mlp1=8, mlp2=8), Inception("3a", 8, 4, 8, 2, 4, 4))
+    write_text(tmp_path / "both.json", Architecture("both", rows, image_size=32).to_json())
+    run = RUN.override({"model.architecture": str(tmp_path / "both.json"), "model.auxiliary": False})
+    with pytest.raises(ArchitectureError, match=r"'conv1' of .* is an mlpconv layer.*--from-scratch"):
+        tune(config(run=run), tmp_path / "search")
+    assert not (tmp_path / "search").exists()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_inception.architecture import Architecture
+from keras_inception.architecture import Architecture, MlpConv
 from keras_inception.budget import Budget, Fitting, cost
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ArchitectureError, ConfigError
@@ -40,6 +40,12 @@ class Networks:
         if side < smallest:
             raise ArchitectureError(
                 f"an image of {side}×{side} px is too small for {self.given.name!r}; the smallest is {smallest}"
+            )
+        mlpconv = [row.name for row in self.given.rows if isinstance(row, MlpConv)]
+        if mlpconv and not config.from_scratch:
+            raise ArchitectureError(
+                f"row {mlpconv[0]!r} of {self.given.name!r} is an mlpconv layer, of which no weights are "
+                f"inherited; give --from-scratch"
             )
         self._shape = (side, side, config.run.data.channels)
         self._classes = len(load_dataset(config.run.data).classes)
