@@ -6,7 +6,6 @@ import dataclasses
 import doctest
 import functools
 import html.parser
-import importlib.util
 import io
 import re
 import shlex
@@ -138,14 +137,12 @@ def test_the_papers_table_is_what_the_command_prints(capsys):
 
 
 @pytest.mark.slow
-@each_page
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "export.md"], ids=lambda page: page.stem)
 def test_python_runs(page, tmp_path, monkeypatch):
     """All Python of a page is one program, of which statements run and doctests give what they show.
 
-    Published weights are seeded ones in the cache.
+    Published weights are seeded ones in the cache. The guide to exports has a client in a file of its own: see below.
     """
-    if page.name == "export.md":
-        pytest.skip("a client in a file of its own, tested below")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(keras_tuner.BayesianOptimization, "search", lambda *given, **named: None)
     if "weights=" in "".join(blocks(page, "python")):
@@ -219,8 +216,7 @@ class _Fetched(html.parser.HTMLParser):
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path):
-    if not importlib.util.find_spec("mkdocstrings"):
-        pytest.skip("the site's packages are not installed: tools/install docs")
+    pytest.importorskip("mkdocstrings", reason="tools/install docs")
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -255,3 +251,30 @@ def test_the_client_of_the_guide_answers_without_tensorflow(tmp_path):
     shares = [float(line.split("%")[0]) for line in lines]
     assert shares == sorted(shares, reverse=True)
     assert abs(sum(shares) - 100) < 0.2
+
+
+def imported(tree):
+    """Yield the modules of this package that a module imports when it runs, not for its annotations alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "keras_inception":
+            yield from (alias.name for alias in node.names if alias.name != "__version__")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_inception."):
+            yield node.module.split(".")[1]
+        yield from imported(node)
+
+
+def test_imports_run_downwards_as_the_design_says():
+    rows = re.findall(r"^\| (`[^|]*`) \|", (DOCS / "design.md").read_text(encoding="utf-8"), re.MULTILINE)
+    layers = [re.findall(r"`(\w+)(?:/|\.py)`", row) for row in rows]
+    place = {name: number for number, names in enumerate(layers) for name in names}
+    upwards = []
+    for path in (ROOT / "keras_inception").rglob("*.py"):
+        module = path.relative_to(ROOT / "keras_inception").with_suffix("").parts[0]
+        if module in ("__init__", "__main__"):
+            continue
+        found = set(imported(ast.parse(path.read_text(encoding="utf-8"))))
+        assert {module, *found} <= place.keys(), path
+        upwards += [f"{path.name} imports {name}" for name in found if place[name] < place[module]]
+    assert upwards == []
