@@ -71,6 +71,8 @@ VALUES = {
     "training.body_rate": PARTS,
     "training.steps_per_execution": st.integers(1, 100),
     "training.deterministic": st.booleans(),
+    "training.fused": st.booleans(),
+    "training.onednn": st.none() | st.booleans(),
     "training.epochs": st.integers(1, 10**6),
     "training.batch_size": st.integers(1, 10**6),
     "training.learning_rate": st.none() | POSITIVE,

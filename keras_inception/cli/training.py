@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import UseAppendAction, arg
 
-from keras_inception.cli.screen import console, counting, fields, flag, load_tensorflow, read_text, say, say_left_out
+from keras_inception.cli.screen import (
+    console,
+    counting,
+    fields,
+    flag,
+    load_tensorflow,
+    onednn,
+    read_text,
+    say,
+    say_left_out,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -113,8 +123,9 @@ def train(
     )
     run_config = _start(config, recipe, start_from).override(values)
     run_config.model.table()  # an unknown architecture is refused before TensorFlow is loaded
+    run_config = _with_onednn(run_config, run_dir if resume else None)
 
-    load_tensorflow()
+    load_tensorflow(run_config)
     from keras_inception.training.devices import join_workers
     from keras_inception.training.progress import TrainingProgress
     from keras_inception.training.trainer import dry_run as measure, train as train_run
@@ -189,6 +200,17 @@ def _start(config: Path | None, recipe: str | None, start_from: str | None) -> "
             }
         )
     return start.override(_of_file(Path(start_from)))
+
+
+def _with_onednn(config: "RunConfig", resumed: Path | None) -> "RunConfig":
+    """Return `config` with the choice of oneDNN's kernels filled in: that of the run that is resumed, or of now."""
+    from keras_inception.run_folder import RunFolder
+
+    if config.training.onednn is not None:
+        return config
+    if resumed is not None and RunFolder(resumed).config_json.exists():
+        return config.override({"training.onednn": RunFolder(resumed).config().training.onednn})
+    return config.override({"training.onednn": onednn()})
 
 
 def _of_published(published: "PublishedWeights") -> dict[str, Any]:

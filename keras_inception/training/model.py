@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.config import TrainingConfig
 from keras_inception.googlenet import MAIN
+from keras_inception.training.fused import fuse
 from keras_inception.training.replicas import SeveralReplicas, given, never_empty, summed, synchronize
 
 #: Before the name of a row in the logs: the norm of its gradient, a mean over the epoch.
@@ -34,6 +35,8 @@ class TrainingModel(SeveralReplicas, keras.Model):
     def __init__(self, network: keras.Model, table: Architecture, config: TrainingConfig, *, steps: int, top5: bool):
         super().__init__(network.input, network.output, name=network.name)
         synchronize(self)
+        if config.fused:
+            fuse(self)
         self._training = config
         self._steps = steps
         self._heads = list(network.output)

@@ -1,6 +1,8 @@
 """A network, its images and its devices, ready to be trained."""
 
 import dataclasses
+import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,8 @@ from keras_inception.training.model import TrainingModel
 from keras_inception.training.optimizers import optimizer
 from keras_inception.training.replicas import check_keras
 from keras_inception.training.watch import guessing_loss
+
+_LOG = logging.getLogger(__name__)
 
 
 class Training:
@@ -46,6 +50,7 @@ class Training:
         _check_batch(training.batch_size, len(dataset.splits[TRAIN]))
         _check_parts(training.batch_size, training.accumulation, devices.num_replicas_in_sync)
         check_keras(devices.num_replicas_in_sync)
+        _check_kernels(training.onednn)
         if training.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.config, self.dataset, self.devices = config, dataset, devices
@@ -227,6 +232,17 @@ def build(config: RunConfig, classes: int, policy: str = "float32") -> keras.Mod
 def _check_batch(batch_size: int, images: int) -> None:
     if batch_size > images:
         raise ConfigError(f"training.batch_size is {batch_size}, larger than the {images} training images; lower it")
+
+
+def _check_kernels(onednn: bool | None) -> None:
+    """Log a line where TensorFlow was loaded with other kernels than the configuration has: last digits differ."""
+    wanted, found = str(int(bool(onednn))), os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    if onednn is not None and found != wanted:
+        _LOG.warning(
+            "training.onednn is %s, but TF_ENABLE_ONEDNN_OPTS was %s when TensorFlow was loaded: last digits differ",
+            onednn,
+            found or "not set",
+        )
 
 
 def _check_parts(batch_size: int, accumulation: int, replicas: int) -> None:

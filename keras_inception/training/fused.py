@@ -1,0 +1,42 @@
+"""Batch normalisation as one operation of TensorFlow's, where Keras 3.15 composes it of a dozen."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+
+def fuse(model: keras.Model) -> None:
+    """Let the batch normalisation of one replica be trained by TensorFlow's fused operation, in place.
+
+    What comes out, the gradients and the moving averages equal Keras's within rounding. The layers stay Keras's, and
+    are saved as such; at inference they do what they did. What TensorFlow has no such operation for on the CPU is left
+    alone: statistics that span several replicas, channels that come first, and float64.
+
+    Args:
+        model: Whose layers it is.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization) and _can_be_fused(layer):
+            layer.call = functools.partial(_call, layer, layer.call)
+
+
+def _can_be_fused(layer: keras.layers.BatchNormalization) -> bool:
+    return not layer.synchronized and layer.axis in (-1, 3) and layer.compute_dtype != "float64"
+
+
+def _call(
+    layer: keras.layers.BatchNormalization, plain: Callable, inputs: tf.Tensor, training: bool | None = None, **words
+) -> tf.Tensor:
+    if not (training and layer.trainable):
+        return plain(inputs, training=training, **words)
+    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        inputs, layer.gamma.value, layer.beta.value, epsilon=layer.epsilon, is_training=True
+    )
+    # TensorFlow's variance estimates that of all images, with one less than their number below; Keras's is the batch's.
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
+    variance *= (count - 1) / count
+    for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        average.assign(average * layer.momentum + value * (1 - layer.momentum))
+    return outputs

@@ -1,0 +1,83 @@
+"""Batch normalisation in one operation, beside Keras's own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings, strategies as st
+
+from keras_inception.layers import batch_normalization
+from keras_inception.training.fused import fuse
+
+
+def network(shape, seed):
+    """A model of one layer with weights that are not those it begins with."""
+    image = keras.Input(shape)
+    model = keras.Model(image, batch_normalization("bn")(image))
+    chance = np.random.default_rng(seed)
+    model.set_weights([chance.uniform(0.5, 2, weight.shape) for weight in model.weights])
+    return model
+
+
+def trained(model, images, upstream):
+    """What a step gives: outputs, gradients of images and weights, and the moving averages after it."""
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = model(images, training=True)
+        loss = tf.reduce_sum(outputs * upstream)
+    gradients = tape.gradient(loss, [images, *(weight.value for weight in model.trainable_weights)])
+    return [outputs, *gradients, *model.non_trainable_weights]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    images=st.integers(1, 5),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    channels=st.integers(1, 9),
+    mean=st.floats(-3, 3),
+    seed=st.integers(0, 99),
+)
+def test_outputs_gradients_and_averages_equal_kerass(images, height, width, channels, mean, seed):
+    shape = (height, width, channels)
+    plain, fused = network(shape, seed), network(shape, seed)
+    fuse(fused)
+    chance = np.random.default_rng(seed)
+    values = tf.constant(chance.normal(mean, 1, (images, *shape)), tf.float32)
+    upstream = tf.constant(chance.normal(size=values.shape), tf.float32)
+    for one, two in zip(trained(plain, values, upstream), trained(fused, values, upstream), strict=True):
+        scale = max(1, np.abs(one).max())
+        np.testing.assert_allclose(two, one, atol=1e-5 * scale, rtol=0)
+
+
+def test_inference_and_frozen_layers_are_kerass_own():
+    plain, fused = network((4, 4, 3), seed=1), network((4, 4, 3), seed=1)
+    fuse(fused)
+    images = tf.random.stateless_normal((2, 4, 4, 3), seed=(0, 1))
+    np.testing.assert_array_equal(fused(images, training=False), plain(images, training=False))
+    fused.layers[1].trainable = False
+    before = fused.get_weights()
+    np.testing.assert_array_equal(fused(images, training=True), plain(images, training=False))
+    np.testing.assert_array_equal(fused.get_weights(), before)
+
+
+def test_what_is_saved_is_kerass_layer(tmp_path):
+    model = network((4, 4, 3), seed=1)
+    fuse(model)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again.layers[1]) is keras.layers.BatchNormalization
+    images = tf.random.stateless_normal((2, 4, 4, 3), seed=(0, 1))
+    np.testing.assert_array_equal(again(images), model(images))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_keeps_its_kind(policy):
+    image = keras.Input((4, 4, 3))
+    layer = keras.layers.BatchNormalization(dtype=policy)
+    model = keras.Model(image, layer(image))
+    plain = model(tf.random.stateless_normal((2, 4, 4, 3), seed=(0, 1)), training=True)
+    fuse(model)
+    outputs = model(tf.random.stateless_normal((2, 4, 4, 3), seed=(0, 1)), training=True)
+    assert outputs.dtype == layer.compute_dtype == plain.dtype
+    np.testing.assert_allclose(tf.cast(outputs, tf.float32), tf.cast(plain, tf.float32), atol=0.02)
