@@ -4,7 +4,6 @@ The network, the images and what differs from a plain training are those of tool
 width 0.25 on a part of Fashion-MNIST at 14 px. docs/ablation.md has what came of it.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +26,6 @@ def main(
         epochs: Of every training.
         minutes: After which no further training begins.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     words = ["--data", str(clothes(fashion_mnist, folder / "clothes")), "--output", str(folder / "runs"), *NETWORK]
     command = [sys.executable, "-m", "keras_inception", "analyze", "ablation", *words]
     sys.exit(subprocess.run([*command, "--epochs", str(epochs), "--minutes", str(minutes)]).returncode)

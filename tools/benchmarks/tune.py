@@ -196,7 +196,6 @@ def main(
         epochs: Of every training.
         minutes: Of each search from scratch.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     screen = Console(width=None if sys.stdout.isatty() else 140)
     data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK, "--seed", "1")
     jobs: dict[str, Any] = {
