@@ -1,14 +1,10 @@
 """How fast images reach the network: this package's pipeline against its own parts and torchvision's DataLoader.
 
-On ELPV's 300×300 px PNGs and on 512×512 px JPEGs made from them, at 224 px and batches of 32; for tools/benchmark.
+On ELPV's 300×300 px PNGs and on 512×512 px JPEGs made from them, at 224 px and batches of 32; and how long a training
+with the paper's augmentation waits for its batches; for tools/benchmark.
 """
 
 import importlib.util
-import json as jsonlib
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,9 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from rounds import (  # tools/benchmarks/rounds.py, beside this file
+    Contender,
+    answer,
+    draw,
+    keep,
+    machine,
+    measured,
+    middle,
+    pairs,
+    say,
+    screen,
+    with_onednn,
+)
 
 BATCH, SIZE, IMAGES, WORKERS = 32, 224, 1000, 2
 WARM_UP_BATCHES, SECONDS = 10, 3.0
+RATE, WAITING = "images/s", "share of a training step spent waiting for images"
+TRAINED_BATCH, WARM_UP_STEPS, STEPS = 16, 3, 15
 DISTORTION = {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}
 CROP_RESIZE = "decode + crop + resize alone"
 
@@ -28,7 +39,7 @@ CROP_RESIZE = "decode + crop + resize alone"
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def images(folder: Path, share: float, **config: Any) -> tuple[Any, Any]:
+def images(folder: Path, share: float, **fields: Any) -> tuple[Any, Any]:
     """Return the images of `folder` and their configuration, kept in memory or (share 0) left in their files."""
     from keras_inception.config import DataConfig
     from keras_inception.data import pipeline
@@ -36,7 +47,7 @@ def images(folder: Path, share: float, **config: Any) -> tuple[Any, Any]:
 
     pipeline._MEMORY_SHARE = share
     paths = sorted(folder.iterdir())[:IMAGES]
-    config = DataConfig(image_size=SIZE, **config)
+    config = DataConfig(image_size=SIZE, **fields)
     return pipeline.read_images(file_split(paths, [0] * len(paths)), config, whole=True), config
 
 
@@ -53,7 +64,7 @@ def decode_crop_resize(folder: Path) -> Iterable[Any]:
     read, config = images(folder, 0)
 
     def view(index: Any, epoch: Any) -> Any:
-        numbers = augment.draws(0, epoch, index)
+        numbers = augment.draws(0, epoch, index, config)
         patch = read.window(index, augment.patch(numbers, read.shapes[index], config))
         return augment.resized_patch(patch, numbers, config, SIZE)
 
@@ -150,13 +161,34 @@ def rate(batches: Iterable[Any]) -> float:
     return count / seconds
 
 
-def measured(kind: str, folder: Path) -> float:
-    """Measure in a process of its own: idle threads of one library slow another."""
-    words = [sys.executable, __file__, "--measure", kind, "--folder", str(folder)]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{kind} failed:\n{done.stderr}")
-    return float(done.stdout.split()[-1])
+def fed(batches: Any) -> Contender:
+    return Contender(lambda folder: {RATE: rate(batches(folder))}, with_onednn(True))
+
+
+def waiting(folder: Path) -> dict[str, float]:
+    """Train on the images as the recipe paper augments them, and time both halves of a step."""
+    from keras_inception.config import RunConfig
+    from keras_inception.data.dataset import TEST, TRAIN, VALIDATION, ImageDataset, file_split
+    from keras_inception.training.devices import strategy
+    from keras_inception.training.session import Training, resolved
+
+    paths = sorted(folder.iterdir())[:IMAGES]
+    labels = [number % 2 for number in range(len(paths))]
+    splits = {name: file_split(paths, labels) for name in (TRAIN, VALIDATION, TEST)}
+    values = {"model.architecture": "googlenet-bn", "data.image_size": SIZE, "training.batch_size": TRAINED_BATCH}
+    config = resolved(RunConfig.of_recipe("paper").override(values))
+    dataset = ImageDataset("photographs", ("one", "other"), splits)
+    job = Training(config, dataset, strategy("auto"), lambda done, total: None)
+    batches, waited, seconds = iter(job._batches(0, 0)), 0.0, 0.0
+    for step in range(WARM_UP_STEPS + STEPS):
+        begun = time.perf_counter()
+        batch = next(batches)
+        came = time.perf_counter()
+        job.model.train_on_batch(*batch)
+        if step >= WARM_UP_STEPS:
+            waited += came - begun
+            seconds += time.perf_counter() - begun
+    return {WAITING: waited / seconds}
 
 
 def elpv() -> Path:
@@ -179,11 +211,12 @@ def enlarged(source: Path, folder: Path) -> Path:
     return folder
 
 
-def show(rates: dict[str, dict[str, list[float]]], screen: Any) -> None:
-    from rich.table import Table
+CONTENDERS = {kind: fed(batches) for kind, batches in KINDS.items()}
+TRAINING = Contender(waiting, with_onednn(True))
 
-    def middle(values: list[float], form: str) -> str:
-        return f"{statistics.median(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+
+def show(rates: dict[str, dict[str, list[float]]], shown: Any) -> None:
+    from rich.table import Table
 
     for title, columns, rows in (
         ("images/s, median [range]", list(KINDS), None),
@@ -193,14 +226,16 @@ def show(rates: dict[str, dict[str, list[float]]], screen: Any) -> None:
         for kind in columns or ():
             table.add_row(kind, *(middle(found[kind], ".0f") for found in rates.values()))
         for kind, other in rows or ():
-            pairs = [[a / b for a, b in zip(found[kind], found[other], strict=True)] for found in rates.values()]
-            table.add_row(f"{kind} / {other}", *(middle(ratios, ".2f") for ratios in pairs))
-        screen.print(table)
+            table.add_row(
+                f"{kind} / {other}", *(middle(pairs(found[kind], found[other]), ".2f") for found in rates.values())
+            )
+        shown.print(table)
 
 
 def main(
     rounds: int = 5,
     json: Path | None = None,
+    png: Path | None = None,
     measure: str | None = None,
     folder: Path | None = None,
 ) -> None:
@@ -209,29 +244,32 @@ def main(
     Args:
         rounds: How often everything is measured, in turn.
         json: Also write all figures to this file.
+        png: Also draw them there.
         measure: This kind alone, once, in this process.
         folder: Its images; with --measure.
     """
-    if measure and folder:
-        print(rate(KINDS[measure](folder)))
-        return
-    from rich.console import Console
-
-    screen = Console(width=None if sys.stdout.isatty() else 160)
+    if measure:
+        return answer(CONTENDERS | {WAITING: TRAINING}, measure, folder)
+    shown = screen()
     with tempfile.TemporaryDirectory() as scratch:
         folders = {"ELPV, 300×300 px PNG": elpv(), "512×512 px JPEG": enlarged(elpv(), Path(scratch) / "jpeg")}
         rates: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in folders}
+        waits: dict[str, list[float]] = {name: [] for name in folders}
         for number in range(rounds):
             for name, path in folders.items():
-                for kind, values in rates[name].items():
-                    values.append(measured(kind, path))
-                    screen.print(
-                        f"round {number + 1}/{rounds}, {name}: {kind} {values[-1]:.0f} images/s", highlight=False
-                    )
-    show(rates, screen)
-    screen.print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
-    if json:
-        json.write_text(jsonlib.dumps(rates, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+                words = ("--folder", str(path))
+                for kind, contender in CONTENDERS.items():
+                    rates[name][kind].append(measured(__file__, kind, contender, words)[RATE])
+                    say(shown, f"round {number + 1}/{rounds}, {name}: {kind} {rates[name][kind][-1]:.0f} images/s")
+                waits[name].append(measured(__file__, WAITING, TRAINING, words)[WAITING])
+                say(shown, f"round {number + 1}/{rounds}, {name}: {WAITING} {waits[name][-1]:.2%}")
+    show(rates, shown)
+    for name, shares in waits.items():
+        say(shown, f"{name}: {WAITING} {middle(shares, '.2%')}")
+    say(shown, machine())
+    keep(rates | {WAITING: waits}, json)
+    if png:
+        draw({f"{name}: {RATE}": found for name, found in rates.items()}, png)
 
 
 if __name__ == "__main__":
