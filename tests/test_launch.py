@@ -39,7 +39,9 @@ def python(code: str) -> list[str]:
 
 def test_a_chief_gives_workers_what_keras_tuner_reads():
     names = "('KERASTUNER_TUNER_ID', 'KERASTUNER_ORACLE_IP', 'KERASTUNER_ORACLE_PORT', 'TF_CONFIG')"
-    words = [sys.executable, "-c", f"import json, os; print(json.dumps([os.environ.get(n) for n in {names}]))"]
+    # A line in one piece: print writes its end by itself, and another process may come between.
+    code = f"import json, os; os.write(1, (json.dumps([os.environ.get(n) for n in {names}]) + chr(10)).encode())"
+    words = [sys.executable, "-c", code]
     status, out, error = launched("--chief", "--workers", 2, "--", *words)
     assert (status, error) == (0, [])
     found = {line[: line.index('["')]: json.loads(line[line.index('["') :]) for line in out}
