@@ -114,7 +114,7 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Non
     from keras_inception.report.pictures import save
 
     rows = max(len(panel) for panel in panels.values())
-    figure = Figure(figsize=(5.5 * len(panels), 1 + 0.4 * rows), layout="constrained")
+    figure = Figure(figsize=(8 * len(panels), 1 + 0.4 * rows), layout="constrained")
     for axes, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         medians = [statistics.median(values) for values in panel.values()]
         reach = [
@@ -123,7 +123,7 @@ def draw(panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> Non
         ]
         axes.barh(list(panel), medians, xerr=reach, color="tab:blue", ecolor="black", capsize=3)
         axes.invert_yaxis()
-        axes.set_title(title)
+        axes.set_xlabel(title)
         axes.grid(axis="x", alpha=0.3)
     save(figure, path)
 
