@@ -16,7 +16,6 @@ from keras_inception.errors import InceptionError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from keras_inception.config import RunConfig
     from keras_inception.report.page import Table
 
 
@@ -80,9 +79,10 @@ def say_left_out(screen: "Console", broken: Sequence[str]) -> None:
 
 
 def onednn() -> bool | None:
-    """Return whether oneDNN's kernels are to be used on this machine; None leaves it to TensorFlow.
+    """Return whether oneDNN's kernels are to be used in training on this machine; None leaves it to TensorFlow.
 
-    TensorFlow leaves them off on x86 processors without VNNI, where they make training faster all the same.
+    TensorFlow leaves them off on x86 processors without VNNI, where they make training faster all the same. Answers of
+    single images they make slower there.
     """
     if (word := os.environ.get("TF_ENABLE_ONEDNN_OPTS")) is not None:
         return word == "1"
@@ -91,15 +91,14 @@ def onednn() -> bool | None:
     return True if "avx2" in _PROCESSOR.read_text().split() else None
 
 
-def load_tensorflow(config: "RunConfig | None" = None) -> None:
+def load_tensorflow(kernels: bool | None = None) -> None:
     """Import TensorFlow without the lines that it writes past Python about missing GPU drivers.
 
     Args:
-        config: Whose `training.onednn` holds; without one what is best on this machine.
+        kernels: Whether with those of oneDNN; None leaves it to TensorFlow.
     """
-    chosen = onednn() if config is None else config.training.onednn
-    if chosen is not None and "tensorflow" not in sys.modules:
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(chosen))
+    if kernels is not None and "tensorflow" not in sys.modules:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(kernels))
     with tempfile.TemporaryFile() as said:
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)

@@ -125,7 +125,7 @@ def train(
     run_config.model.table()  # an unknown architecture is refused before TensorFlow is loaded
     run_config = _with_onednn(run_config, run_dir if resume else None)
 
-    load_tensorflow(run_config)
+    load_tensorflow(run_config.training.onednn)
     from keras_inception.training.devices import join_workers
     from keras_inception.training.progress import TrainingProgress
     from keras_inception.training.trainer import dry_run as measure, train as train_run

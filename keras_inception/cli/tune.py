@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import tyro
 from tyro.conf import UseAppendAction, arg
 
-from keras_inception.cli.screen import console, fields, flag, listed, load_tensorflow, say
+from keras_inception.cli.screen import console, fields, flag, listed, load_tensorflow, onednn, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +115,7 @@ def tune(
             "finalists": finalists,
         }
     )
-    load_tensorflow()
+    load_tensorflow(onednn())
     from keras_inception.tuning.search import tune as search_widths, work
     from keras_inception.tuning.tuner import role
 
