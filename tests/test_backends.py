@@ -58,7 +58,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module", params=["jax", "torch"])
 def found(request, folder):
     """What the networks answer, and their losses in training, on another backend."""
-    if importlib.util.find_spec(request.param) is None:  # looked for, not imported: torch dies in TensorFlow's process
+    # The extra is several GB, for these tests alone, so that tools/test does without and names it as left out. Looked
+    # for and not imported: torch dies in TensorFlow's process.
+    if importlib.util.find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed: tools/install backends")
     file = folder / f"{request.param}.npz"
     environment = {**os.environ, **CPU, "KERAS_BACKEND": request.param}

@@ -31,12 +31,12 @@ def batches(weights=None, size: int = 4) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((IMAGES, dict.fromkeys(HEADS, labels), weights)).batch(size)
 
 
-def model(**fields) -> TrainingModel:
+def model(table: Architecture = TABLE, **fields) -> TrainingModel:
     values = {"learning_rate": 0.1, "warmup_epochs": 0, "label_smoothing": 0, "weight_decay": 0, "average": 0} | fields
     config = resolved(RunConfig().override({f"training.{name}": value for name, value in values.items()})).training
     keras.utils.set_random_seed(1)
-    network = GoogLeNet(architecture=TABLE, input_shape=(6, 6, 3), classes=3, auxiliary=True)
-    made = TrainingModel(network, TABLE, config, steps=STEPS, top5=False)
+    network = GoogLeNet(architecture=table, input_shape=(6, 6, 3), classes=3, auxiliary=True)
+    made = TrainingModel(network, table, config, steps=STEPS, top5=False)
     steps = optimizer(config, STEPS, "float32")
     steps.build(made.trainable_variables)
     made.compile(steps, jit_compile=False, auto_scale_loss=False)
@@ -100,6 +100,15 @@ def test_an_example_of_weight_zero_teaches_nothing():
 def test_a_batch_in_parts_gives_the_step_of_the_whole():
     whole, parts = weights_after(model()), weights_after(model(accumulation=4))
     np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+def test_fused_batch_normalisation_ends_with_the_weights_of_kerass_which_false_leaves():
+    normalized = TABLE.with_normalization("batch")
+    fused, plain = model(normalized), model(normalized, fused=False)
+    own = keras.layers.BatchNormalization.call
+    assert plain.get_layer("conv1_bn").call.__func__ is own
+    assert not hasattr(fused.get_layer("conv1_bn").call, "__func__")
+    np.testing.assert_allclose(weights_after(fused), weights_after(plain), atol=1e-5)
 
 
 @pytest.mark.parametrize(

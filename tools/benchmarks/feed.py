@@ -12,20 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import tyro
-from rounds import (  # tools/benchmarks/rounds.py, beside this file
-    Contender,
-    answer,
-    draw,
-    keep,
-    machine,
-    measured,
-    middle,
-    pairs,
-    say,
-    screen,
-    with_onednn,
-)
+from rounds import Contender, Options, Part, bars, middle, pairs, say, screen, with_onednn  # beside this file
 
 BATCH, SIZE, IMAGES, WORKERS = 32, 224, 1000, 2
 WARM_UP_BATCHES, SECONDS = 10, 3.0
@@ -162,17 +149,17 @@ def rate(batches: Iterable[Any]) -> float:
 
 
 def fed(batches: Any) -> Contender:
-    return Contender(lambda folder: {RATE: rate(batches(folder))}, with_onednn(True))
+    return Contender(lambda folder: {RATE: rate(batches(Path(folder)))}, with_onednn(True))
 
 
-def waiting(folder: Path) -> dict[str, float]:
+def waiting(folder: str) -> dict[str, float]:
     """Train on the images as the recipe paper augments them, and time both halves of a step."""
     from keras_inception.config import RunConfig
     from keras_inception.data.dataset import TEST, TRAIN, VALIDATION, ImageDataset, file_split
     from keras_inception.training.devices import strategy
     from keras_inception.training.session import Training, resolved
 
-    paths = sorted(folder.iterdir())[:IMAGES]
+    paths = sorted(Path(folder).iterdir())[:IMAGES]
     labels = [number % 2 for number in range(len(paths))]
     splits = {name: file_split(paths, labels) for name in (TRAIN, VALIDATION, TEST)}
     values = {"model.architecture": "googlenet-bn", "data.image_size": SIZE, "training.batch_size": TRAINED_BATCH}
@@ -212,10 +199,10 @@ def enlarged(source: Path, folder: Path) -> Path:
 
 
 CONTENDERS = {kind: fed(batches) for kind, batches in KINDS.items()}
-TRAINING = Contender(waiting, with_onednn(True))
+PART = Part(__file__, CONTENDERS | {WAITING: Contender(waiting, with_onednn(True))})
 
 
-def show(rates: dict[str, dict[str, list[float]]], shown: Any) -> None:
+def show(rates: dict[str, dict[str, list[float]]]) -> None:
     from rich.table import Table
 
     for title, columns, rows in (
@@ -229,48 +216,26 @@ def show(rates: dict[str, dict[str, list[float]]], shown: Any) -> None:
             table.add_row(
                 f"{kind} / {other}", *(middle(pairs(found[kind], found[other]), ".2f") for found in rates.values())
             )
-        shown.print(table)
+        screen().print(table)
 
 
-def main(
-    rounds: int = 5,
-    json: Path | None = None,
-    png: Path | None = None,
-    measure: str | None = None,
-    folder: Path | None = None,
-) -> None:
-    """Measure how fast images reach the network, and print medians over rounds.
-
-    Args:
-        rounds: How often everything is measured, in turn.
-        json: Also write all figures to this file.
-        png: Also draw them there.
-        measure: This kind alone, once, in this process.
-        folder: Its images; with --measure.
-    """
-    if measure:
-        return answer(CONTENDERS | {WAITING: TRAINING}, measure, folder)
-    shown = screen()
+def compare(options: Options) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         folders = {"ELPV, 300×300 px PNG": elpv(), "512×512 px JPEG": enlarged(elpv(), Path(scratch) / "jpeg")}
         rates: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in folders}
         waits: dict[str, list[float]] = {name: [] for name in folders}
-        for number in range(rounds):
+        for number in range(options.rounds):
             for name, path in folders.items():
-                words = ("--folder", str(path))
-                for kind, contender in CONTENDERS.items():
-                    rates[name][kind].append(measured(__file__, kind, contender, words)[RATE])
-                    say(shown, f"round {number + 1}/{rounds}, {name}: {kind} {rates[name][kind][-1]:.0f} images/s")
-                waits[name].append(measured(__file__, WAITING, TRAINING, words)[WAITING])
-                say(shown, f"round {number + 1}/{rounds}, {name}: {WAITING} {waits[name][-1]:.2%}")
-    show(rates, shown)
+                for kind, found in rates[name].items():
+                    found.append(PART.measured(kind, str(path))[RATE])
+                    say(f"round {number + 1}/{options.rounds}, {name}: {kind} {found[-1]:.0f} images/s")
+                waits[name].append(PART.measured(WAITING, str(path))[WAITING])
+                say(f"round {number + 1}/{options.rounds}, {name}: {WAITING} {waits[name][-1]:.2%}")
+    show(rates)
     for name, shares in waits.items():
-        say(shown, f"{name}: {WAITING} {middle(shares, '.2%')}")
-    say(shown, machine())
-    keep(rates | {WAITING: waits}, json)
-    if png:
-        draw({f"{name}: {RATE}": found for name, found in rates.items()}, png)
+        say(f"{name}: {WAITING} {middle(shares, '.2%')}")
+    return rates | {WAITING: waits}, bars({f"{name}: {RATE}": found for name, found in rates.items()})
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    PART.run(compare, Options)

@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from rounds import (  # tools/benchmarks/rounds.py, beside this file
     LIMIT,
     MACHINE,
     Contender,
-    answer,
-    draw,
-    keep,
-    machine,
-    measured,
+    Options,
+    Part,
+    bars,
+    panel,
     say,
-    screen,
     seconds_of,
     show,
-    take_turns,
     with_onednn,
 )
 
@@ -52,43 +48,44 @@ def write_saved_model_alone(folder: Path) -> tuple[Any, Any]:
     return model, card
 
 
-def write_float32(folder: Path) -> dict[str, float]:
+def write_float32(folder: str) -> dict[str, float]:
     """Write the network as a SavedModel and a TFLite file."""
     from keras_inception.export.tflite import write_tflite
 
-    _, card = write_saved_model_alone(folder)
-    write_tflite(folder / SAVED_MODEL, card, folder / FLOAT32)
+    _, card = write_saved_model_alone(Path(folder))
+    write_tflite(Path(folder, SAVED_MODEL), card, Path(folder, FLOAT32))
     return {}
 
 
-def write_all(folder: Path) -> dict[str, float]:
+def write_all(folder: str) -> dict[str, float]:
     """Write the network as a SavedModel, TFLite files and ONNX."""
     from keras_inception.export.onnx import write_onnx
     from keras_inception.export.tflite import write_tflite
 
-    model, card = write_saved_model_alone(folder)
+    model, card = write_saved_model_alone(Path(folder))
     examples = np.random.default_rng(0).uniform(-1, 1, (CALIBRATING, SIZE, SIZE, 3)).astype(np.float32)
     for precision in PRECISIONS:
-        write_tflite(folder / SAVED_MODEL, card, folder / f"model_{precision}.tflite", precision, examples=examples)
-    write_onnx(model, card, folder / ONNX)
+        path = Path(folder, f"model_{precision}.tflite")
+        write_tflite(Path(folder, SAVED_MODEL), card, path, precision, examples=examples)
+    write_onnx(model, card, Path(folder, ONNX))
     return {}
 
 
-def write_torch_onnx(folder: Path) -> dict[str, float]:
+def write_torch_onnx(folder: str) -> dict[str, float]:
     import torch
 
     batch = {"image": {0: "batch"}, "logits": {0: "batch"}}
     words: dict[str, Any] = {"input_names": ["image"], "output_names": ["logits"], "dynamic_axes": batch}
     images = torch.rand(1, 3, SIZE, SIZE)
-    torch.onnx.export(_torch_network(channels_last=False), images, folder / TORCH_ONNX, dynamo=False, **words)
+    torch.onnx.export(_torch_network(channels_last=False), images, Path(folder, TORCH_ONNX), dynamo=False, **words)
     return {}
 
 
 def milliseconds(open_route: Callable[[Path], Callable[[Any], Any]], *, channels_first: bool = False) -> Any:
     """Return what measures a route: opened once, timed for every size of a batch."""
 
-    def measure(folder: Path) -> dict[str, float]:
-        answers = open_route(folder)
+    def measure(folder: str) -> dict[str, float]:
+        answers = open_route(Path(folder))
         shape = (3, SIZE, SIZE) if channels_first else (SIZE, SIZE, 3)
         found: dict[str, float] = {}
         for batch in BATCHES:
@@ -175,46 +172,24 @@ WRITING = {
 }
 
 
-def main(
-    rounds: int = 5,
-    json: Path | None = None,
-    png: Path | None = None,
-    measure: str | None = None,
-    folder: Path | None = None,
-) -> None:
-    """Measure answers, and print medians over rounds.
+PART = Part(__file__, CONTENDERS | WRITING | MACHINE)
 
-    Args:
-        rounds: How often everything is measured, in turn.
-        json: Also write all figures to this file.
-        png: Also draw them there.
-        measure: This contender alone, once, in this process.
-        folder: Where its files are; with --measure.
-    """
-    if measure:
-        return answer(MACHINE, measure) if measure in MACHINE else answer(WRITING | CONTENDERS, measure, folder)
-    shown = screen()
+
+def compare(options: Options) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
-        words = ("--folder", scratch)
         for name in (ALL_FILES, TORCH_FILE):
-            measured(__file__, name, WRITING[name], words)
-        sizes = {path.name: path.stat().st_size / 1e6 for path in Path(scratch).glob("*.*")}
-        limits = measured(__file__, LIMIT, MACHINE[LIMIT])
-        figures = take_turns(__file__, CONTENDERS, rounds, shown, words)
+            PART.measured(name, scratch)
+        sizes = {path.name: path.stat().st_size / 1e6 for path in sorted(Path(scratch).glob("*.*"))}
+        limits = PART.measured(LIMIT)
+        figures = PART.take_turns(list(CONTENDERS), options.rounds, scratch)
     for batch in BATCHES:
         title = f"images of {SIZE} px in batches of {batch}"
-        show(figures, f"ms, batch of {batch}", shown, title=title, over="torchvision, channels_last")
-    say(shown, ", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()))
-    say(shown, ", ".join(f"{limit:.0f} {what}" for what, limit in limits.items()))
-    say(shown, machine())
-    keep(figures | {LIMIT: limits, "MB": sizes}, json)
-    if png:
-        panels = {
-            f"ms, batch of {batch}": {name: found[f"ms, batch of {batch}"] for name, found in figures.items()}
-            for batch in BATCHES
-        }
-        draw(panels, png)
+        show(figures, f"ms, batch of {batch}", title=title, over="torchvision, channels_last")
+    say(", ".join(f"{name} {size:.1f} MB" for name, size in sizes.items()))
+    say(", ".join(f"{limit:.0f} {what}" for what, limit in limits.items()))
+    panels = {figure: panel(figures, figure) for figure in (f"ms, batch of {batch}" for batch in BATCHES)}
+    return figures | {LIMIT: limits, "MB": sizes}, bars(panels)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    PART.run(compare, Options)

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import psutil
 import train  # beside this file, as the next
-import tyro
-from rounds import Contender, answer, draw, keep, machine, measured, say, screen, show, take_turns, with_onednn
+from rounds import Contender, Options, Part, bars, panel, say, show, with_onednn
 
 EPOCHS, TRIALS = 20, 50
-CONTENDERS = {"keras_inception": train.CONTENDERS["keras_inception"], **train.PEERS}
-SETTING = ("--batch", "16", "--size", "224")
+CONTENDERS = ("keras_inception", *train.PEERS)
 
 
 def held_mib() -> float:
@@ -80,29 +78,17 @@ GROWING = {
 }
 
 
-def main(rounds: int = 3, json: Path | None = None, png: Path | None = None, measure: str | None = None) -> None:
-    """Measure memory, and print medians over rounds.
+PART = Part(__file__, GROWING)
 
-    Args:
-        rounds: How often the peaks are measured, in turn; growth is measured once.
-        json: Also write all figures to this file.
-        png: Also draw the peaks there.
-        measure: Of what growth, once, in this process.
-    """
-    if measure:
-        return answer(GROWING, measure)
-    shown = screen()
-    figures = take_turns(train.__file__, CONTENDERS, rounds, shown, SETTING)
-    title = "training, 16 images of 224 px"
-    show(figures, train.MEMORY, shown, title=title, over="torchvision, channels_last", form=".0f")
-    growing = {name: measured(__file__, name, contender) for name, contender in GROWING.items()}
+
+def compare(options: Options) -> Any:
+    figures = train.PART.take_turns(CONTENDERS, options.rounds, "16", "224")
+    show(figures, train.MEMORY, title="training, 16 images of 224 px", over=train.BEST_PEER, form=".0f")
+    growing = {name: PART.measured(name) for name in GROWING}
     for name, found in growing.items():
-        say(shown, f"{name}: " + ", ".join(f"{value:.3g} {figure}" for figure, value in found.items()))
-    say(shown, machine())
-    keep(figures | growing, json)
-    if png:
-        draw({f"{title}: {train.MEMORY}": {name: found[train.MEMORY] for name, found in figures.items()}}, png)
+        say(f"{name}: " + ", ".join(f"{value:.3g} {figure}" for figure, value in found.items()))
+    return figures | growing, bars({train.MEMORY: panel(figures, train.MEMORY)})
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    PART.run(compare, Options)

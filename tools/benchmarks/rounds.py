@@ -5,6 +5,7 @@ machine meets all that are compared alike. What is said is the median over round
 of one round. Every comparison holds one contender twice, as `AGAIN`: how far its ratio is from 1 is what chance makes.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -15,9 +16,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 #: The name of the first contender when it is measured a second time.
 AGAIN = "the first again"
@@ -26,17 +28,17 @@ AGAIN = "the first again"
 Figures = dict[str, dict[str, list[float]]]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Contender:
     """What is measured, in a process of its own.
 
     Args:
-        measure: Called there with the words of the comparison; returns figures by name.
+        measure: Called there with the words of the comparison, which are text; returns figures by name.
         environment: Variables of that process, on top of this one's.
     """
 
     measure: Callable[..., dict[str, float]]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def with_onednn(on: bool) -> dict[str, str]:
@@ -44,45 +46,88 @@ def with_onednn(on: bool) -> dict[str, str]:
     return {"TF_ENABLE_ONEDNN_OPTS": str(int(on))}
 
 
-def say(screen: Any, line: str) -> None:
-    screen.print(line, highlight=False, markup=False)
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every part takes.
+
+    Args:
+        rounds: How often everything is measured, in turn.
+        json: Also write all figures to this file.
+        png: Also draw them there.
+        measure: This contender alone, once, in this process.
+        words: What it is called with.
+    """
+
+    rounds: int = 3
+    json: Path | None = None
+    png: Path | None = None
+    measure: str | None = None
+    words: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of tools/benchmark.
+
+    Args:
+        script: Its file.
+        contenders: All that can be measured in a process of its own.
+    """
+
+    script: str
+    contenders: Mapping[str, Contender]
+
+    def run(self, compare: Callable[[Any], tuple[Any, Callable[[Path], None]]], options: Any) -> None:
+        """Read the command line; measure one contender here, or compare, and keep and draw what came out.
+
+        Args:
+            compare: From the options to all figures, and what draws them into a file.
+            options: `Options`, or a class of the part's own with more fields.
+        """
+        given = tyro.cli(options, description=sys.modules["__main__"].__doc__)
+        if given.measure:
+            print(json.dumps(self.contenders[given.measure].measure(*given.words)))
+            return
+        figures, draw_into = compare(given)
+        say(machine())
+        if given.json:
+            found = {"machine": machine(), "figures": figures}
+            given.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if given.png:
+            draw_into(given.png)
+
+    def measured(self, name: str, *words: str) -> dict[str, float]:
+        """Measure a contender in a process of its own, which prints figures as JSON last."""
+        command = [sys.executable, self.script, "--measure", name, *words]
+        environment = {**os.environ, **self.contenders[name].environment}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        if done.returncode:
+            sys.exit(f"{name} failed:\n{done.stderr}")
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def take_turns(self, names: Sequence[str], rounds: int, *words: str, title: str = "") -> Figures:
+        """Measure contenders in every round, the first once more at its end."""
+        turns = [*((name, name) for name in names), (AGAIN, names[0])]
+        figures: Figures = {label: {} for label, _ in turns}
+        for number in range(rounds):
+            for label, name in turns:
+                found = self.measured(name, *words)
+                for figure, value in found.items():
+                    figures[label].setdefault(figure, []).append(value)
+                said = ", ".join(f"{figure} {value:.3g}" for figure, value in found.items())
+                say(f"{title}round {number + 1}/{rounds}: {label}: {said}")
+        return figures
+
+
+@functools.cache
 def screen() -> Any:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 140)
 
 
-def measured(script: str, name: str, contender: Contender, words: Sequence[str] = ()) -> dict[str, float]:
-    """Run `script --measure NAME WORDS…`, which prints figures as JSON last."""
-    command = [sys.executable, script, "--measure", name, *words]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **contender.environment})
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def take_turns(
-    script: str,
-    contenders: Mapping[str, Contender],
-    rounds: int,
-    shown: Any,
-    words: Sequence[str] = (),
-    title: str = "",
-) -> Figures:
-    """Measure all contenders in every round, the first once more at its end."""
-    first = next(iter(contenders))
-    turns = [*((name, name) for name in contenders), (AGAIN, first)]
-    figures: Figures = {name: {} for name, _ in turns}
-    for number in range(rounds):
-        for label, name in turns:
-            found = measured(script, name, contenders[name], words)
-            for figure, value in found.items():
-                figures[label].setdefault(figure, []).append(value)
-            said = ", ".join(f"{figure} {value:.3g}" for figure, value in found.items())
-            say(shown, f"{title}round {number + 1}/{rounds}: {label}: {said}")
-    return figures
+def say(line: str) -> None:
+    screen().print(line, highlight=False, markup=False)
 
 
 def middle(values: Sequence[float], form: str = ".3g") -> str:
@@ -95,7 +140,7 @@ def pairs(one: Sequence[float], other: Sequence[float]) -> list[float]:
     return [a / b for a, b in zip(one, other, strict=True)]
 
 
-def show(figures: Figures, figure: str, shown: Any, *, title: str, over: str, form: str = ".3g") -> None:
+def show(figures: Figures, figure: str, *, title: str, over: str, form: str = ".3g") -> None:
     """Print a figure of all contenders, and its ratio over that of one of them."""
     from rich.table import Table
 
@@ -104,11 +149,20 @@ def show(figures: Figures, figure: str, shown: Any, *, title: str, over: str, fo
         if figure in found:
             ratios = pairs(found[figure], figures[over][figure])
             table.add_row(name, middle(found[figure], form), middle(ratios, ".2f"))
-    shown.print(table)
+    screen().print(table)
 
 
-def draw(panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Draw, for every panel, the median of each contender as a bar with its range."""
+def bars(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Callable[[Path], None]:
+    """Return what draws, for every panel, the median of each contender as a bar with its range."""
+    return functools.partial(_draw_bars, panels)
+
+
+def panel(figures: Figures, figure: str) -> dict[str, list[float]]:
+    """Return one figure of all contenders that have it."""
+    return {name: found[figure] for name, found in figures.items() if figure in found}
+
+
+def _draw_bars(panels: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     from keras_inception.report.pictures import save
@@ -138,18 +192,6 @@ def machine() -> str:
         vnni = any("vnni" in value for value in lines.values())
         name += ", with VNNI" if vnni else ", without VNNI"
     return f"{name}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
-
-
-def keep(figures: Any, path: Path | None) -> None:
-    """Write figures as JSON, where a path is given."""
-    if path:
-        found = {"machine": machine(), "figures": figures}
-        path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def answer(contenders: Mapping[str, Contender], name: str, *words: Any) -> None:
-    """Measure in this process, and print the figures."""
-    print(json.dumps(contenders[name].measure(*words)))
 
 
 def seconds_of(action: Callable[[], Any], *, warm_up: int, times: int) -> float:

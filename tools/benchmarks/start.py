@@ -8,14 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import infer  # beside this file
-import tyro
-from rounds import Contender, answer, draw, keep, machine, measured, say, screen, show, take_turns  # beside this file
+import infer  # beside this file, as the next
+from rounds import Contender, Options, Part, bars, panel, show
 
-SECONDS = "seconds"
+SECONDS, STEP = "seconds", "the step alone"
 TORCH_STEP = """
 import torch
 from torchvision.models import googlenet
@@ -39,8 +38,8 @@ with torch.inference_mode():
 def command(*words: str) -> Contender:
     """Return the contender that is a command; {folder} in a word is the scratch folder."""
 
-    def measure(folder: Path) -> dict[str, float]:
-        line: Sequence[str] = [word.format(folder=folder) if "{folder}" in word else word for word in words]
+    def measure(folder: str) -> dict[str, float]:
+        line = [word.replace("{folder}", folder) for word in words]
         begun = time.perf_counter()
         done = subprocess.run([sys.executable, *line], capture_output=True, text=True)
         seconds = time.perf_counter() - begun
@@ -60,22 +59,22 @@ CONTENDERS = {
         *OURS, "predict", "{folder}/model_float32.tflite", "{folder}/photographs/grey/00.jpg"
     ),
     "torchvision, one photograph": command("-c", TORCH_PREDICT, "{folder}/photographs/grey/00.jpg"),
-    "keras_inception, first training step": command(__file__, "--measure", "step", "--folder", "{folder}"),
+    "keras_inception, first training step": command(__file__, "--measure", STEP, "{folder}"),
     "torchvision, first training step": command("-c", TORCH_STEP),
 }
 
 
-def first_step(folder: Path) -> dict[str, float]:
+def first_step(folder: str) -> dict[str, float]:
     """Import, read the photographs, build, trace, and take one step of 16 images of 224 px."""
-    from keras_inception.cli.screen import load_tensorflow
+    from keras_inception.cli.screen import load_tensorflow, onednn
 
-    load_tensorflow()
+    load_tensorflow(onednn())
     from keras_inception.config import RunConfig
     from keras_inception.data.sources import load_dataset
     from keras_inception.training.devices import strategy
     from keras_inception.training.session import Training, resolved
 
-    values = {"data.source": str(folder / "photographs"), "data.image_size": 224, "training.batch_size": 16}
+    values = {"data.source": f"{folder}/photographs", "data.image_size": 224, "training.batch_size": 16}
     config = resolved(RunConfig().override(values))
     job = Training(config, load_dataset(config.data), strategy("auto"), lambda done, total: None)
     job.first_views()
@@ -96,37 +95,19 @@ def prepare(folder: Path) -> None:
                 1 if label == "colour" else 3, axis=2
             )
             Image.fromarray(pixels).save(folder / "photographs" / label / f"{number:02}.jpg")
-    measured(infer.__file__, infer.TFLITE_FILE, infer.WRITING[infer.TFLITE_FILE], ("--folder", str(folder)))
+    infer.PART.measured(infer.TFLITE_FILE, str(folder))
 
 
-def main(
-    rounds: int = 7,
-    json: Path | None = None,
-    png: Path | None = None,
-    measure: str | None = None,
-    folder: Path | None = None,
-) -> None:
-    """Measure starts, and print medians over rounds.
+PART = Part(__file__, CONTENDERS | {STEP: Contender(first_step)})
 
-    Args:
-        rounds: How often everything is measured, in turn.
-        json: Also write all figures to this file.
-        png: Also draw them there.
-        measure: This contender alone, once, in this process.
-        folder: Where its files are; with --measure.
-    """
-    if measure:
-        return answer(CONTENDERS | {"step": Contender(first_step)}, measure, folder)
-    shown = screen()
+
+def compare(options: Options) -> Any:
     with tempfile.TemporaryDirectory() as scratch:
         prepare(Path(scratch))
-        figures = take_turns(__file__, CONTENDERS, rounds, shown, ("--folder", scratch))
-    show(figures, SECONDS, shown, title="from the start of the process to its end", over=next(iter(CONTENDERS)))
-    say(shown, machine())
-    keep(figures, json)
-    if png:
-        draw({SECONDS: {name: found[SECONDS] for name, found in figures.items()}}, png)
+        figures = PART.take_turns(list(CONTENDERS), options.rounds, scratch)
+    show(figures, SECONDS, title="from the start of the process to its end", over=next(iter(CONTENDERS)))
+    return figures, bars({SECONDS: panel(figures, SECONDS)})
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    PART.run(compare, Options)

@@ -4,52 +4,66 @@ Forward, backward and update with both auxiliary heads and batch normalisation, 
 classes. torchvision's network has 3×3 kernels where the paper has 5×5, and 5% fewer multiply-adds.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import tyro
 from rounds import (  # tools/benchmarks/rounds.py, beside this file
     LIMIT,
     MACHINE,
     Contender,
-    answer,
-    draw,
-    keep,
-    machine,
-    measured,
+    Options,
+    Part,
+    bars,
+    panel,
     peak_mib,
     say,
-    screen,
     seconds_of,
     show,
-    take_turns,
     with_onednn,
 )
 
-CLASSES, WARM_UP, STEPS = 1000, 2, 5
-SPEED, MEMORY = "images/s", "MiB at the peak"
+CLASSES, STEPS = 1000, 5
+SPEED, FIRST, MEMORY = "images/s", "s for the first step", "MiB at the peak"
+BEST_PEER = "torchvision, channels_last"
 
 
 def ours(fields: Mapping[str, Any]) -> Any:
-    def measure(batch: int, size: int, steps: int = STEPS) -> dict[str, float]:
+    def measure(batch: str, size: str) -> dict[str, float]:
         import numpy as np
 
         from keras_inception.training.memory import zeros
 
-        job = training(batch, size, fields)
-        ((images, labels, weights),) = zeros(job.model, batch)
+        count = int(batch)
+        job = training(count, int(size), fields)
+        ((images, labels, weights),) = zeros(job.model, count)
         chance = np.random.default_rng(0)
         images = chance.uniform(-1, 1, images.shape).astype(np.float32)
-        labels = {name: np.eye(CLASSES, dtype=np.float32)[chance.integers(0, CLASSES, batch)] for name in labels}
-        seconds = seconds_of(lambda: job.model.train_on_batch(images, labels, weights), warm_up=WARM_UP, times=steps)
-        return {SPEED: batch / seconds, MEMORY: peak_mib()}
+        labels = {name: np.eye(CLASSES, dtype=np.float32)[chance.integers(0, CLASSES, count)] for name in labels}
+        return timed(lambda: job.model.train_on_batch(images, labels, weights), count)
 
     return measure
 
 
-def training(batch: int, size: int, fields: Mapping[str, Any]) -> Any:
-    """Return a training of googlenet-bn on images of noise, as the command train makes it."""
+def timed(step: Callable[[], Any], batch: int) -> dict[str, float]:
+    """Return the figures of a training step: the first, which traces or compiles, and the median of later ones."""
+    begun = time.perf_counter()
+    step()
+    first = time.perf_counter() - begun
+    return {SPEED: batch / seconds_of(step, warm_up=1, times=STEPS), FIRST: first, MEMORY: peak_mib()}
+
+
+def training(batch: int, size: int, fields: Mapping[str, Any], batches: int = 1) -> Any:
+    """Return a training of googlenet-bn on images of noise, as the command train makes it, without averaged weights.
+
+    Args:
+        batch: Images in a batch.
+        size: Their side, px.
+        fields: Of the configuration that differ, by "section.field".
+        batches: How many are in an epoch.
+    """
     import numpy as np
 
     from keras_inception.config import RunConfig
@@ -59,21 +73,22 @@ def training(batch: int, size: int, fields: Mapping[str, Any]) -> Any:
 
     values = {"data.image_size": size, "training.batch_size": batch, "training.average": 0.0}
     config = resolved(RunConfig().override(values | dict(fields)))
-    images = np.random.default_rng(0).integers(0, 256, (batch + 2, size, size, 3), np.uint8)
-    splits = ["train"] * batch + ["validation", "test"]
+    images = np.random.default_rng(0).integers(0, 256, (batch * batches + 2, size, size, 3), np.uint8)
+    splits = ["train"] * batch * batches + ["validation", "test"]
     names = [f"{number:03}" for number in range(CLASSES)]
     dataset = ImageDataset.from_arrays(images, [0] * len(images), names, splits=splits)
     return Training(config, dataset, strategy("auto"), lambda done, total: None)
 
 
 def torchvision(*, channels_last: bool, compiled: bool = False) -> Any:
-    def measure(batch: int, size: int, steps: int = STEPS) -> dict[str, float]:
+    def measure(batch: str, size: str) -> dict[str, float]:
         import torch
         from torch.nn.functional import cross_entropy
         from torchvision.models import googlenet
 
         network = googlenet(weights=None, aux_logits=True, init_weights=False, num_classes=CLASSES).train()
-        images, labels = torch.rand(batch, 3, size, size) * 2 - 1, torch.randint(0, CLASSES, (batch,))
+        count, side = int(batch), int(size)
+        images, labels = torch.rand(count, 3, side, side) * 2 - 1, torch.randint(0, CLASSES, (count,))
         if channels_last:
             network = network.to(memory_format=torch.channels_last)
             images = images.contiguous(memory_format=torch.channels_last)
@@ -89,14 +104,14 @@ def torchvision(*, channels_last: bool, compiled: bool = False) -> Any:
             optimizer.step()
             return loss.item()
 
-        return {SPEED: batch / seconds_of(step, warm_up=WARM_UP, times=steps), MEMORY: peak_mib()}
+        return timed(step, count)
 
     return measure
 
 
 PEERS = {
     "torchvision": Contender(torchvision(channels_last=False)),
-    "torchvision, channels_last": Contender(torchvision(channels_last=True)),
+    BEST_PEER: Contender(torchvision(channels_last=True)),
     "torchvision, channels_last, compiled": Contender(torchvision(channels_last=True, compiled=True)),
 }
 CONTENDERS = {
@@ -105,6 +120,7 @@ CONTENDERS = {
     "keras_inception, without oneDNN": Contender(ours({}), with_onednn(False)),
     **PEERS,
 }
+PART = Part(__file__, CONTENDERS | MACHINE)
 
 
 def share_of_limit(speed: float, size: int, limit: float) -> float:
@@ -117,48 +133,33 @@ def share_of_limit(speed: float, size: int, limit: float) -> float:
     return speed * 3 * 2 * multiply_adds / 1e9 / limit
 
 
-def main(
-    rounds: int = 3,
-    settings: tuple[str, ...] = ("16x224", "64x224", "64x112"),
-    json: Path | None = None,
-    png: Path | None = None,
-    measure: str | None = None,
-    batch: int = 16,
-    size: int = 224,
-) -> None:
-    """Measure training steps, and print medians over rounds.
+@dataclass(frozen=True)
+class TrainOptions(Options):
+    """What this part takes beside that.
 
     Args:
-        rounds: How often everything is measured, in turn.
         settings: Images in a batch and their side in px.
-        json: Also write all figures to this file.
-        png: Also draw them there.
-        measure: This contender alone, once, in this process.
-        batch: Images in a batch; with --measure.
-        size: Their side, px; with --measure.
     """
-    if measure in MACHINE:
-        return answer(MACHINE, measure)
-    if measure:
-        return answer(CONTENDERS, measure, batch, size)
-    shown, figures, panels = screen(), {}, {}
-    limits = measured(__file__, LIMIT, MACHINE[LIMIT])
-    for setting in settings:
-        batch, size = map(int, setting.split("x"))
-        words = ("--batch", str(batch), "--size", str(size))
+
+    settings: tuple[str, ...] = ("16x224", "64x224", "64x112")
+
+
+def compare(options: TrainOptions) -> Any:
+    figures: dict[str, Any] = {LIMIT: PART.measured(LIMIT)}
+    panels = {}
+    for setting in options.settings:
+        batch, size = setting.split("x")
         title = f"{batch} images of {size} px"
-        figures[setting] = take_turns(__file__, CONTENDERS, rounds, shown, words, f"{title}, ")
-        for figure, form in ((SPEED, ".1f"), (MEMORY, ".0f")):
-            show(figures[setting], figure, shown, title=title, over="torchvision, channels_last", form=form)
-        speed = sorted(figures[setting]["keras_inception"][SPEED])[rounds // 2]
-        for what, limit in limits.items():
-            say(shown, f"{share_of_limit(speed, size, limit):.0%} of the machine's {limit:.0f} {what}")
-        panels[f"{title}: images/s"] = {name: found[SPEED] for name, found in figures[setting].items()}
-    say(shown, machine())
-    keep(figures | {LIMIT: limits}, json)
-    if png:
-        draw(panels, png)
+        found = PART.take_turns(list(CONTENDERS), options.rounds, batch, size, title=f"{title}, ")
+        for figure, form in ((SPEED, ".1f"), (FIRST, ".1f"), (MEMORY, ".0f")):
+            show(found, figure, title=title, over=BEST_PEER, form=form)
+        speed = statistics.median(found["keras_inception"][SPEED])
+        for what, limit in figures[LIMIT].items():
+            say(f"{share_of_limit(speed, int(size), limit):.0%} of the machine's {limit:.0f} {what}")
+        figures[setting] = found
+        panels[f"{title}: {SPEED}"] = panel(found, SPEED)
+    return figures, bars(panels)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    PART.run(compare, TrainOptions)
