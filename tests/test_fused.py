@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from keras_inception.layers import batch_normalization
 from keras_inception.training.fused import fuse
@@ -30,6 +30,7 @@ def trained(model, images, upstream):
 
 
 @settings(max_examples=30, deadline=None)
+@example(images=1, height=1, width=2, channels=5, mean=2.0, seed=0)
 @given(
     images=st.integers(1, 5),
     height=st.integers(1, 6),
@@ -45,9 +46,11 @@ def test_outputs_gradients_and_averages_equal_kerass(images, height, width, chan
     chance = np.random.default_rng(seed)
     values = tf.constant(chance.normal(mean, 1, (images, *shape)), tf.float32)
     upstream = tf.constant(chance.normal(size=values.shape), tf.float32)
+    # Rounding grows as a channel's values lie closer together, seen from zero: two pixels can be almost the same.
+    condition = np.max(np.abs(values) / np.sqrt(np.var(values, axis=(0, 1, 2)) + 1e-3))
     for one, two in zip(trained(plain, values, upstream), trained(fused, values, upstream), strict=True):
         scale = max(1, np.abs(one).max())
-        np.testing.assert_allclose(two, one, atol=1e-5 * scale, rtol=0)
+        np.testing.assert_allclose(two, one, atol=5e-6 * condition * scale, rtol=0)
 
 
 def test_inference_and_frozen_layers_are_kerass_own():
