@@ -155,7 +155,7 @@ class TrainingConfig:
     devices: str = "auto"  # "auto", "all": all GPUs or the CPU; "gpu:0,1"; "cpu:2" for two logical CPUs
     steps_per_execution: Count = 1  # steps between two looks at what the run does; more are faster for tiny networks
     deterministic: bool = False  # the same bits on every run, at some speed
-    fused: bool = True  # batch normalisation as one operation: faster, equal to Keras's within rounding
+    fused: bool = True  # batch normalisation and SGD's step in one operation each: equal to Keras's within rounding
     # oneDNN's kernels on the CPU, which must be chosen before TensorFlow is loaded: the command line does so, and fills
     # this in. None is TensorFlow's choice, or that of TF_ENABLE_ONEDNN_OPTS.
     onednn: bool | None = None

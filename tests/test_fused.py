@@ -1,4 +1,4 @@
-"""Batch normalisation in one operation, beside Keras's own."""
+"""Batch normalisation and the step of SGD in one operation each, beside Keras's own."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import example, given, settings, strategies as st
 
 from keras_inception.layers import batch_normalization
-from keras_inception.training.fused import fuse
+from keras_inception.training.fused import FusedSGD, fuse
 
 
 def network(shape, seed):
@@ -84,3 +84,25 @@ def test_half_precision_keeps_its_kind(policy):
     outputs = model(tf.random.stateless_normal((2, 4, 4, 3), seed=(0, 1)), training=True)
     assert outputs.dtype == layer.compute_dtype == plain.dtype
     np.testing.assert_allclose(tf.cast(outputs, tf.float32), tf.cast(plain, tf.float32), atol=0.02)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 4), max_size=4),
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    nesterov=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+    seed=st.integers(0, 99),
+)
+def test_steps_equal_those_of_kerass_sgd(shape, momentum, nesterov, dtype, seed):
+    chance = np.random.default_rng(seed)
+    begun, gradients = chance.normal(size=shape), chance.normal(size=(4, *shape))
+    ends = []
+    for kind in (keras.optimizers.SGD, FusedSGD):
+        variable = keras.Variable(begun, dtype=dtype)
+        optimizer = kind(0.1, momentum=momentum, nesterov=nesterov)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient, dtype)], [variable])
+        ends.append([variable, *optimizer.variables])
+    for one, two in zip(*ends, strict=True):
+        np.testing.assert_allclose(two.numpy(), one.numpy(), atol=1e-5)

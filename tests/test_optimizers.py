@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_inception.config import RunConfig
+from keras_inception.training.fused import FusedSGD
 from keras_inception.training.optimizers import Schedule, optimizer
 from keras_inception.training.replicas import LossScale
 from keras_inception.training.session import resolved
@@ -59,11 +60,11 @@ def variables():
     return keras.Variable(np.arange(4.0), name="kernel"), keras.Variable([1.0, 2.0], name="bias")
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_steps_are_those_of_keras(name):
+@pytest.mark.parametrize(("name", "fused"), [("sgd", True), ("sgd", False), ("adamw", True)])
+def test_steps_are_those_of_keras(name, fused):
     """With decay of kernels alone, momentum, and a rate that falls."""
     gradients = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    config = training(optimizer=name, learning_rate=0.1, epochs=2, warmup_epochs=0, weight_decay=0.01)
+    config = training(optimizer=name, learning_rate=0.1, epochs=2, warmup_epochs=0, weight_decay=0.01, fused=fused)
     cosine = keras.optimizers.schedules.CosineDecay(0.1, 6)
     theirs = (
         keras.optimizers.SGD(cosine, momentum=0.9, nesterov=True, weight_decay=0.1)
@@ -100,6 +101,11 @@ def test_all_gradients_together_are_clipped_to_the_norm():
     moved = np.concatenate([np.arange(4.0) - kernel.numpy(), [1.0, 2.0] - bias.numpy()])
     assert np.linalg.norm(moved) == pytest.approx(0.5, rel=1e-5)
     assert moved[0] / moved[-1] == pytest.approx(3 / 4, rel=1e-5)
+
+
+def test_one_operation_takes_the_step_of_sgd_unless_it_is_turned_off():
+    assert isinstance(optimizer(training(), 5, "float32"), FusedSGD)
+    assert not isinstance(optimizer(training(fused=False), 5, "float32"), FusedSGD)
 
 
 def test_float16_alone_scales_the_loss():

@@ -1,4 +1,4 @@
-"""Batch normalisation as one operation of TensorFlow's, where Keras 3.15 composes it of a dozen."""
+"""One operation of TensorFlow's where Keras 3.15 composes several: batch normalisation, and the step of SGD."""
 
 import functools
 from collections.abc import Callable
@@ -22,6 +22,24 @@ def fuse(model: keras.Model) -> None:
             layer.call = functools.partial(_call, layer, layer.call)
 
 
+class FusedSGD(keras.optimizers.SGD):
+    """Keras's SGD with momentum, every variable of which takes its step in one operation. It rounds as Keras's does."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        if not self.momentum:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        velocity = self.momentums[self._get_variable_index(variable)].value
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=velocity.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=tf.cast(gradient, variable.dtype),
+            momentum=tf.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+
 def _can_be_fused(layer: keras.layers.BatchNormalization) -> bool:
     return not layer.synchronized and layer.axis in (-1, 3) and layer.compute_dtype != "float64"
 
@@ -38,5 +56,5 @@ def _call(
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
     variance *= (count - 1) / count
     for average, value in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-        average.assign(average * layer.momentum + value * (1 - layer.momentum))
+        average.assign_add((value - average) * (1 - layer.momentum))
     return outputs

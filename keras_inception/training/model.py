@@ -145,9 +145,9 @@ class TrainingModel(SeveralReplicas, keras.Model):
     def _note_norms(self, gradients: Sequence[tf.Tensor | None]) -> None:
         scale = self.optimizer.scale_loss(tf.ones(()))
         named = zip(self.trainable_variables, gradients, strict=True)
-        squares = {variable.path: tf.cast(tf.reduce_sum(g**2), tf.float32) for variable, g in named if g is not None}
+        halves = {variable.path: tf.cast(tf.nn.l2_loss(g), tf.float32) for variable, g in named if g is not None}
         norms = [
-            tf.sqrt(tf.add_n([squares[path] for path in paths if path in squares] or [tf.zeros(())])) / scale
+            tf.sqrt(2 * tf.add_n([halves[path] for path in paths if path in halves] or [tf.zeros(())])) / scale
             for paths in self._rows.values()
         ]
         self._trackers[GRADIENT_NORM].update_state(tf.stack(norms))
@@ -176,12 +176,17 @@ class Average:
         """Take in the weights after a step; in a replica's context."""
         step = tf.cast(step, tf.float32)
         rate = 1 - tf.minimum(self._decay, (1 + step) / (10 + step))
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            for average, weight in zip(self.variables, self._weights, strict=True):
+                _approach(average.value, weight.value, rate)
+            return
 
         def on_all(strategy: tf.distribute.Strategy, rate: tf.Tensor) -> None:
             for average, weight in zip(self.variables, self._weights, strict=True):
                 strategy.extended.update(average.value, _approach, args=(weight.value, rate), group=False)
 
-        tf.distribute.get_replica_context().merge_call(on_all, args=(rate,))
+        context.merge_call(on_all, args=(rate,))
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_inception.config import TrainingConfig
+from keras_inception.training.fused import FusedSGD
 from keras_inception.training.replicas import LossScale, SummedGradients
 
 
@@ -21,7 +22,8 @@ class RatePerVariable(SummedGradients):
         """Do nothing: `update_step` decays."""
 
     def update_step(self, gradient, variable, learning_rate):
-        rate = learning_rate * self._shares.get(self._var_key(variable), 1.0)
+        share = self._shares.get(self._var_key(variable), 1.0)
+        rate = learning_rate if share == 1 else learning_rate * share
         if self.weight_decay and self._use_weight_decay(variable):
             variable.assign_sub(variable * tf.cast(self.weight_decay * rate, variable.dtype))
         super().update_step(gradient, variable, rate)
@@ -29,6 +31,10 @@ class RatePerVariable(SummedGradients):
 
 class SGD(RatePerVariable, keras.optimizers.SGD):
     """Stochastic gradient descent with decoupled weight decay and a rate for each variable."""
+
+
+class SGDInOneOperation(RatePerVariable, FusedSGD):
+    """The same, by `FusedSGD`."""
 
 
 class AdamW(RatePerVariable, keras.optimizers.AdamW):
@@ -76,7 +82,8 @@ def optimizer(config: TrainingConfig, steps: int, precision: str) -> keras.optim
         # Keras decays by rate · decay without passing through the momentum; divided so that it equals the L2 penalty
         # of Caffe and PyTorch, which do.
         decay = config.weight_decay / (1 - config.momentum)
-        made = SGD(schedule, momentum=config.momentum, nesterov=config.nesterov, weight_decay=decay or None)
+        kind = SGDInOneOperation if config.fused else SGD
+        made = kind(schedule, momentum=config.momentum, nesterov=config.nesterov, weight_decay=decay or None)
     else:
         made = AdamW(schedule, weight_decay=config.weight_decay or None)
     made.global_clipnorm = config.clip_norm

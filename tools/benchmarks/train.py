@@ -116,7 +116,7 @@ PEERS = {
 }
 CONTENDERS = {
     "keras_inception": Contender(ours({}), with_onednn(True)),
-    "keras_inception, Keras's batch normalisation": Contender(ours({"training.fused": False}), with_onednn(True)),
+    "keras_inception, nothing fused": Contender(ours({"training.fused": False}), with_onednn(True)),
     "keras_inception, without oneDNN": Contender(ours({}), with_onednn(False)),
     **PEERS,
 }
