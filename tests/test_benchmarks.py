@@ -81,7 +81,7 @@ def photographs(tmp_path_factory):
     ("name", "contender", "words"),
     [
         ("train", "keras_inception", ("2", "80")),
-        ("train", "keras_inception, Keras's batch normalisation", ("2", "80")),
+        ("train", "keras_inception, nothing fused", ("2", "80")),
         ("scale", "step on a core", ("2", "80", "0.25")),
         ("feed", "decode + crop + resize alone", ("{photographs}",)),
         ("feed", "pipeline with distortion, from files", ("{photographs}",)),
