@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_inception.training.checkpoints import newest_place
-
 
 def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
@@ -31,6 +29,15 @@ def wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None and not reached():
         time.sleep(0.02)  # polls a process that runs on its own clock
+
+
+def newest_place(folder: Path) -> tuple[int, int] | None:
+    """Return epoch and step of the newest state in a folder, by its name; None where there is none."""
+    names = sorted(path.stem for path in folder.glob("*.npz"))
+    if not names:
+        return None
+    epoch, step = names[-1].split("-")
+    return int(epoch), int(step)
 
 
 def last_state(run: Path) -> dict[str, np.ndarray]:

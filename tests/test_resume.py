@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import last_state, wait_for_state
+from processes import last_state, newest_place, wait_for_state
 
 from keras_inception.cli import main
 from keras_inception.run_folder import RunFolder
-from keras_inception.training.checkpoints import newest_place
 from keras_inception.training.keeper import Keeper
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from processes import free_ports, last_state, wait_for_state
+from processes import free_ports, last_state, newest_place, wait_for_state
 
 from keras_inception.run_folder import RunFolder
-from keras_inception.training.checkpoints import newest_place
 
 pytestmark = pytest.mark.slow
 

@@ -36,7 +36,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path, model: TrainingModel):
         self._folder = folder
-        self._model = model
         self._strategy = model.distribute_strategy
         self._chief = is_chief(self._strategy)
         averages = [] if model.average is None else model.average.variables
@@ -127,15 +126,6 @@ class Checkpoints:
             except (zipfile.BadZipFile, ValueError, EOFError, KeyError, OSError) as error:
                 _LOG.warning("the state %s cannot be read (%s); the one before is taken", path, error)
         return None
-
-
-def newest_place(folder: Path) -> tuple[int, int] | None:
-    """Return epoch and step of the newest state in a folder, by its name; None where there is none."""
-    names = sorted(path.stem for path in folder.glob("*.npz"))
-    if not names:
-        return None
-    epoch, step = names[-1].split("-")
-    return int(epoch), int(step)
 
 
 def _named(kind: str, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
