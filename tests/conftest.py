@@ -45,6 +45,25 @@ def stripes(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def jpegs(tmp_path_factory):
+    """JPEGs of every kind: subsampled or not, progressive, grey, turned by EXIF, CMYK; and a PNG."""
+    from made_images import coloured  # TensorFlow with it, which few tests need
+
+    folder = tmp_path_factory.mktemp("größe 猫")
+    images = coloured()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    images[0].save(folder / "subsampled.jpg", quality=85, subsampling=2)
+    images[1].save(folder / "full colour.jpg", quality=95, subsampling=0)
+    images[2].save(folder / "progressive\n.jpg", progressive=True)
+    images[3].convert("L").save(folder / "grey.jpg")
+    images[4].save(folder / "turned.jpg", exif=turned)
+    images[5].convert("CMYK").save(folder / "cmyk.jpg")
+    images[5].save(folder / "image.png")
+    return sorted(folder.iterdir())
+
+
 #: The command line's words for the tiniest run on `stripes`: GoogLeNet's stages with one module each.
 TINY = (
     *("--architecture", str(Path(__file__).with_name("tiny.json"))),

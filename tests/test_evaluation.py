@@ -14,7 +14,8 @@ from PIL import Image
 from keras_inception.cli import main
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import Split
-from keras_inception.data.pipeline import evaluation_batches, read_images, read_split
+from keras_inception.data.images import read_images, read_split
+from keras_inception.data.pipeline import evaluation_batches
 from keras_inception.errors import DataError, RunError
 from keras_inception.evaluation import evaluate as evaluation
 from keras_inception.evaluation.answers import mean_answers

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings, strategies as st
+from made_images import PLAIN, coloured, numbered, numbered_images, split_of
 from PIL import Image
 
 from keras_inception.config import DataConfig
@@ -17,41 +18,9 @@ from keras_inception.data import pipeline
 from keras_inception.data.crops import resized, test_crops as crops_of
 from keras_inception.data.dataset import Split, file_split
 from keras_inception.data.decode import decode
-from keras_inception.data.pipeline import (
-    check_broken,
-    crop_batches,
-    evaluation_views,
-    lost_image,
-    network_input,
-    read_images,
-    read_split,
-    training_views,
-)
-from keras_inception.errors import ConfigError, DataError
-
-# With this range the network's input is the image itself.
-PLAIN = {"image_size": 4, "value_range": (0.0, 255.0)}
-
-
-def split_of(arrays, labels=None):
-    """A split of arrays; None stands for an image that cannot be decoded."""
-
-    def source(index):
-        return b"torn" if arrays[index] is None else arrays[index]
-
-    labels = np.arange(len(arrays)) % 3 if labels is None else labels
-    return Split([f"image {index}" for index in range(len(arrays))], np.asarray(labels, np.int32), source)
-
-
-def numbered(count, size=4):
-    """Images that say which they are and where each pixel was: (row, column, number)."""
-    rows, columns = np.mgrid[:size, :size]
-    return [np.stack([rows, columns, np.full_like(rows, number)], axis=-1).astype(np.uint8) for number in range(count)]
-
-
-@functools.cache
-def numbered_images(count, size=4):
-    return read_images(split_of(numbered(count, size)), DataConfig(**PLAIN | {"image_size": size}))
+from keras_inception.data.images import read_images, read_split
+from keras_inception.data.pipeline import crop_batches, evaluation_views, network_input, training_views
+from keras_inception.errors import ConfigError
 
 
 def training_batches(images, config, **options):
@@ -79,57 +48,13 @@ def numbers(batch_list):
     return [int(image[0, 0, 2]) for inputs, _ in batch_list for image in inputs]
 
 
-# Reading.
-
-
-@pytest.fixture(params=["memory", "files"])
-def where(request, monkeypatch):
-    """Both ways of holding images."""
-    if request.param == "files":
-        monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
-    return request.param
-
-
-@pytest.mark.usefixtures("where")
-def test_broken_images_are_left_out_and_named():
-    arrays = numbered(6)
-    arrays[0] = arrays[3] = None
-    config = DataConfig(**PLAIN)
-    images = read_images(split_of(arrays), config)
-    assert len(images) == 4
-    assert list(images.names) == ["image 1", "image 2", "image 4", "image 5"]
-    assert images.labels.tolist() == [1, 2, 1, 2]
-    assert list(images.broken) == [
-        f"image {i} cannot be decoded: its content is no JPEG, PNG, WebP, BMP or GIF" for i in (0, 3)
-    ]
-    found = list(evaluation_batches(images, config, batch_size=3, outputs=["main"]).as_numpy_iterator())
-    assert numbers(found) == [1, 2, 4, 5]
-    assert np.concatenate([labels["main"] for _, labels in found]).tolist() == [1, 2, 1, 2]
-    assert sorted(numbers(batches(images, 2, batch_size=2))) == [1, 2, 4, 5]
-
-
-@pytest.mark.usefixtures("where")
-def test_a_split_without_a_readable_image_is_refused_with_the_first():
-    with pytest.raises(
-        DataError, match="none of 3 images can be decoded; the first: image 0 cannot be decoded: its content"
-    ):
-        read_images(split_of([None] * 3), DataConfig(**PLAIN))
-
-
-@pytest.mark.usefixtures("where")
-def test_progress_counts_every_image():
-    calls = []
-    read_images(split_of([*numbered(3), None]), DataConfig(**PLAIN), lambda *call: calls.append(call))
-    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
 def test_images_in_memory_and_from_files_give_the_same_batches(monkeypatch):
     random = np.random.default_rng(0)
     arrays = [random.integers(0, 256, (*random.integers(5, 40, 2), 3), dtype=np.uint8) for _ in range(10)]
     arrays[4] = None
     config = DataConfig(image_size=8, flip_vertical=True, random_crop=False)
     kept = read_images(split_of(arrays), config)
-    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", 0)
     streamed = read_images(split_of(arrays), config)
     options = {"batch_size": 4, "outputs": ["main"]}
     for make in (
@@ -142,47 +67,12 @@ def test_images_in_memory_and_from_files_give_the_same_batches(monkeypatch):
 
 
 def test_images_from_files_are_decoded_when_they_are_used(monkeypatch):
-    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", 0)
     arrays = numbered(2)
     images = read_images(split_of(arrays), DataConfig(**PLAIN))
     arrays[1] = np.full_like(arrays[1], 200)
     (inputs, _), *_ = evaluation_batches(images, DataConfig(**PLAIN), batch_size=2, outputs=["main"])
     assert (inputs[1] == 200).numpy().all()
-
-
-def test_a_size_must_be_given():
-    with pytest.raises(DataError, match=r"data\.image_size"):
-        read_images(split_of(numbered(1)), DataConfig())
-
-
-def make_folder(path, classes=("a", "b"), count=8):
-    for name in classes:
-        (path / name).mkdir(parents=True)
-        for index in range(count):
-            Image.new("RGB", (6, 5), (index, 0, 0)).save(path / name / f"{index}.png")
-    return DataConfig(source=str(path), image_size=4, validation_fraction=0.25, test_fraction=0.25)
-
-
-def test_read_split_gives_the_images_of_that_split(tmp_path):
-    config = make_folder(tmp_path)
-    names = {name: set(read_split(config, ["a", "b"], name).names) for name in ("train", "validation", "test")}
-    assert [len(split) for split in names.values()] == [8, 4, 4]
-    assert len(set.union(*names.values())) == 16
-
-
-@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (4, 4), (100, 4), (None, 4)])
-def test_read_split_spreads_a_limit_over_the_classes(tmp_path, limit, count):
-    images = read_split(make_folder(tmp_path), ["a", "b"], "test", limit=limit)
-    assert len(set(images.names)) == count
-    if count > 1:
-        assert set(images.labels.tolist()) == {0, 1}
-
-
-@pytest.mark.parametrize("classes", [["a"], ["a", "c"], ["b", "a"], ["a", "b", "c"]])
-def test_read_split_refuses_data_with_other_classes(tmp_path, classes):
-    config = make_folder(tmp_path)
-    with pytest.raises(DataError, match=f"trained on {', '.join(classes)}; .* now has a, b"):
-        read_split(config, classes, "test")
 
 
 # Order of training.
@@ -510,53 +400,8 @@ def test_the_middle_of_a_gradient_stays_in_the_middle(height, width):
 # Patches, and JPEGs that TensorFlow decodes.
 
 
-def coloured(count=6, seed=0):
-    """Smooth images in colour, of several sizes: what chroma subsampling and partial decoding could get wrong."""
-    random = np.random.default_rng(seed)
-    sizes = random.integers(30, 120, (count, 2))
-    return [
-        Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8)).resize(tuple(map(int, size))) for size in sizes
-    ]
-
-
-@pytest.fixture(scope="module")
-def jpegs(tmp_path_factory):
-    """JPEGs of every kind: subsampled or not, progressive, grey, turned by EXIF, CMYK; and a PNG."""
-    folder = tmp_path_factory.mktemp("größe 猫")
-    images = coloured()
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    images[0].save(folder / "subsampled.jpg", quality=85, subsampling=2)
-    images[1].save(folder / "full colour.jpg", quality=95, subsampling=0)
-    images[2].save(folder / "progressive\n.jpg", progressive=True)
-    images[3].convert("L").save(folder / "grey.jpg")
-    images[4].save(folder / "turned.jpg", exif=turned)
-    images[5].convert("CMYK").save(folder / "cmyk.jpg")
-    images[5].save(folder / "image.png")
-    return sorted(folder.iterdir())
-
-
-@pytest.mark.usefixtures("where")
-@pytest.mark.parametrize("channels", [1, 3])
-def test_any_window_of_any_file_is_what_pillow_shows_there(jpegs, channels):
-    images = read_images(file_split(jpegs, [0] * 7), DataConfig(**PLAIN, channels=channels), whole=True)
-    window = tf.function(images.window)
-    random = np.random.default_rng(1)
-    for index, path in enumerate(jpegs):
-        pixels = decode(path, channels)
-        assert tuple(images.shapes[index]) == pixels.shape[:2]
-        np.testing.assert_array_equal(images.image(tf.constant(index)), pixels)
-        for _ in range(12):
-            top, left = (int(random.integers(0, side)) for side in pixels.shape[:2])
-            height, width = (
-                int(random.integers(1, side + 1)) for side in (pixels.shape[0] - top, pixels.shape[1] - left)
-            )
-            found = window(tf.constant(index, tf.int64), tf.constant([top, left, height, width]))
-            np.testing.assert_array_equal(found, pixels[top : top + height, left : left + width])
-
-
 def test_encoded_bytes_are_decoded_as_the_files_are(jpegs, monkeypatch):
-    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
+    monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", 0)
     contents = [path.read_bytes() for path in jpegs]
     config = DataConfig(**PLAIN | {"image_size": 16}, contrast=0.5, hue=0.1)
     options = {"batch_size": 7, "seed": 2, "outputs": ["main"]}
@@ -587,7 +432,7 @@ def test_patches_from_memory_and_from_files_are_the_same(jpegs, interpolation, m
     options = {"batch_size": 7, "seed": 2, "outputs": ["main"]}
     shown = []
     for share in (0.4, 0):
-        monkeypatch.setattr(pipeline, "_MEMORY_SHARE", share)
+        monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", share)
         images = read_images(file_split(jpegs, range(7)), config, whole=True)
         shown.append(list(training_batches(images, config, **options).take(3).as_numpy_iterator()))
     for (first, _), (second, _) in zip(*shown, strict=True):
@@ -777,37 +622,6 @@ def test_the_last_batch_is_kept_dropped_or_padded_as_asked(count, sizes):
     )
 
 
-@pytest.mark.parametrize(
-    ("broken", "allowed", "passes"), [(1, 0.1, True), (2, 0.1, False), (1, 0, False), (0, 0, True)]
-)
-def test_more_broken_images_than_allowed_are_refused(broken, allowed, passes):
-    arrays = [None] * broken + numbered(5 - broken)
-    parts = [read_images(split_of(arrays), DataConfig(**PLAIN)), numbered_images(5)]
-    if passes:
-        check_broken(parts, allowed)
-    else:
-        with pytest.raises(DataError, match=f"{broken} of 10 images .* more than .* --max-broken; the first: image 0"):
-            check_broken(parts, allowed)
-
-
-@pytest.mark.parametrize(("share", "said"), [(0.4, "are kept in memory"), (0, "do not fit in memory")])
-def test_where_images_are_kept_is_logged(share, said, monkeypatch, caplog):
-    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", share)
-    with caplog.at_level("INFO", logger="keras_inception"):
-        read_images(split_of(numbered(3)), DataConfig(**PLAIN))
-    assert f"3 images, 0 MB decoded, {said}" in caplog.text
-
-
-def test_what_is_kept_is_given_up_once_it_does_not_fit(monkeypatch):
-    arrays = numbered(5)
-    free = pipeline.psutil.virtual_memory()._replace(available=3 * arrays[0].size)
-    monkeypatch.setattr(pipeline.psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 1)
-    images = read_images(split_of(arrays), DataConfig(**PLAIN))
-    arrays[0] = np.full_like(arrays[0], 200)  # read again
-    assert (images.image(tf.constant(0)).numpy() == 200).all()
-
-
 def test_views_are_what_training_and_evaluation_show():
     images = numbered_images(5)
     config = DataConfig(**PLAIN | SAMPLED | {"random_crop": False, "value_range": (-1.0, 1.0)})
@@ -838,26 +652,6 @@ def test_crops_come_in_order_and_know_their_image(crops, batch_size):
     )
 
 
-@pytest.mark.parametrize(("ending", "reason"), [("jpg", "No such file or directory"), ("png", "there is no such file")])
-def test_an_image_that_goes_after_it_was_read_is_named(ending, reason, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "_MEMORY_SHARE", 0)
-    paths = [tmp_path / f"a photo: {index}.{ending}" for index in range(3)]
-    for path in paths:
-        Image.new("RGB", (9, 9)).save(path)
-    config = DataConfig(**PLAIN)
-    images = read_images(file_split(paths, [0] * 3), config, whole=True)
-    paths[1].unlink()
-    with pytest.raises(tf.errors.OpError) as caught:
-        next(iter(training_batches(images, config, batch_size=3, seed=0, outputs=[])))
-    said = lost_image(caught.value)
-    assert said.startswith(str(paths[1]))
-    assert said.endswith(reason)
-
-
-def test_other_errors_name_no_image():
-    assert lost_image(tf.errors.InternalError(None, None, "something else")) is None
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.4, 0.0])
 def test_twenty_epochs_do_not_leak_memory(share, tmp_path):
@@ -867,15 +661,15 @@ def test_twenty_epochs_do_not_leak_memory(share, tmp_path):
     code = """if True:
         import pathlib, psutil, sys
         from keras_inception.config import DataConfig
-        from keras_inception.data import pipeline
+        from keras_inception.data import images, pipeline
         from keras_inception.data.dataset import file_split
 
-        pipeline._MEMORY_SHARE = float(sys.argv[2])
+        images._MEMORY_SHARE = float(sys.argv[2])
         paths = sorted(pathlib.Path(sys.argv[1]).iterdir())
         distortion = dict(brightness=0.1, contrast=0.4, saturation=0.4, hue=0.1)
         config = DataConfig(image_size=96, interpolation="random", **distortion)
-        images = pipeline.read_images(file_split(paths, [0] * len(paths)), config, whole=True)
-        batches = pipeline.training_batches(images, config, batch_size=16, seed=0, outputs=["main"], classes=2)
+        read = images.read_images(file_split(paths, [0] * len(paths)), config, whole=True)
+        batches = pipeline.training_batches(read, config, batch_size=16, seed=0, outputs=["main"], classes=2)
         for step, _ in enumerate(batches.take(20 * 20 * 4), start=1):
             if step % 80 == 0:  # an epoch of 1,280 images
                 print(psutil.Process().memory_info().rss)

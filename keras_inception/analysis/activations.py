@@ -17,7 +17,7 @@ from keras_inception.predictor import run_model
 from keras_inception.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from keras_inception.data.pipeline import Images
+    from keras_inception.data.images import Images
 
 # Images that the network sees at a time.
 _BATCH = 16
@@ -195,7 +195,7 @@ def _images(
 ) -> "Images":
     from dataclasses import replace
 
-    from keras_inception.data.pipeline import read_images, read_split
+    from keras_inception.data.images import read_images, read_split
     from keras_inception.data.sources import folder_split
 
     config = folder.config().data

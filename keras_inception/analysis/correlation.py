@@ -22,7 +22,8 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, sil
 
 from keras_inception.analysis.branches import BRANCHES, branch_layer, modules, output_layer
 from keras_inception.architecture import Architecture, Inception, Row
-from keras_inception.data.pipeline import evaluation_batches, read_split
+from keras_inception.data.images import read_split
+from keras_inception.data.pipeline import evaluation_batches
 from keras_inception.errors import ArchitectureError, unknown
 from keras_inception.predictor import run_model
 from keras_inception.run_folder import RunFolder

@@ -103,7 +103,8 @@ def batch_of_run(run: str | Path, images: int = 32) -> Batch:
         RunError: There is no such run.
         DataError: Its images are gone.
     """
-    from keras_inception.data.pipeline import evaluation_views, read_split
+    from keras_inception.data.images import read_split
+    from keras_inception.data.pipeline import evaluation_views
     from keras_inception.data.sizing import scaled
 
     folder = RunFolder(Path(run))

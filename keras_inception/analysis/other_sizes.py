@@ -10,7 +10,7 @@ from keras_inception.architecture import Architecture, FullyConnected
 from keras_inception.cost import row_costs
 from keras_inception.data.crops import network_side
 from keras_inception.data.dataset import VALIDATION
-from keras_inception.data.pipeline import read_split
+from keras_inception.data.images import read_split
 from keras_inception.errors import ArchitectureError
 from keras_inception.evaluation.answers import mean_answers
 from keras_inception.evaluation.figures import figures

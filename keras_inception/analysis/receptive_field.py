@@ -180,7 +180,8 @@ def measured_on_run(run: str | Path, *, images: int = 8) -> list[EffectiveField]
         RunError: There is no trained run.
         DataError: Its images are gone.
     """
-    from keras_inception.data.pipeline import evaluation_views, read_split
+    from keras_inception.data.images import read_split
+    from keras_inception.data.pipeline import evaluation_views
     from keras_inception.data.sizing import scaled
     from keras_inception.predictor import run_model
     from keras_inception.run_folder import RunFolder

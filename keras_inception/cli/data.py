@@ -115,7 +115,8 @@ def preview(
     config = start.override({name: value for name, value in given.items() if value is not None} | fields(set))
 
     load_tensorflow()
-    from keras_inception.data.pipeline import evaluation_views, read_images, training_views
+    from keras_inception.data.images import read_images
+    from keras_inception.data.pipeline import evaluation_views, training_views
     from keras_inception.data.sources import load_dataset
     from keras_inception.report.preview import draw_preview
     from keras_inception.training.trainer import resolved

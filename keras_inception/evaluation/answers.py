@@ -11,7 +11,7 @@ from keras_inception.errors import RunError
 from keras_inception.predictor import Predictor
 
 if TYPE_CHECKING:
-    from keras_inception.data.pipeline import Images
+    from keras_inception.data.images import Images
 
 # Crops, or images, that the network sees at a time.
 BATCH = 32

@@ -45,7 +45,7 @@ def compare(
         RunError: There is no trained run, or the classes differ.
         DataError: The images are gone or differ, or their classes are others now.
     """
-    from keras_inception.data.pipeline import read_split
+    from keras_inception.data.images import read_split
 
     cards = [read_card(first), read_card(second)]
     check_own_images(cards, "give the folders of two runs")

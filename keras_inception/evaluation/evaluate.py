@@ -27,7 +27,7 @@ from keras_inception.weights.imagenet import names_on_disk
 
 if TYPE_CHECKING:
     from keras_inception.data.crops import Crops
-    from keras_inception.data.pipeline import Images
+    from keras_inception.data.images import Images
 
 # Labels of each image in the predictions.
 _TOP = 5
@@ -186,7 +186,7 @@ def _images(
     on_images: Callable[[int, int], None],
 ) -> tuple[list["Images"], bool]:
     """Read the images as every model wants them; return whether they are labelled too."""
-    from keras_inception.data.pipeline import read_images, read_split
+    from keras_inception.data.images import read_images, read_split
 
     classes = cards[0].labels
     if data is None:

@@ -8,7 +8,7 @@ from keras_inception.config import DataConfig
 from keras_inception.errors import DataError, RunError
 
 if TYPE_CHECKING:
-    from keras_inception.data.pipeline import Images
+    from keras_inception.data.images import Images
 
 
 def check_own_images(cards: Sequence[Card], remedy: str) -> None:

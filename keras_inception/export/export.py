@@ -27,7 +27,7 @@ from keras_inception.report.proof import write_proof
 from keras_inception.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from keras_inception.data.pipeline import Images
+    from keras_inception.data.images import Images
 
 _LOG = logging.getLogger(__name__)
 
@@ -270,7 +270,8 @@ class _House:
 
     def _examples(self, count: int) -> np.ndarray:
         """Return training images as the network's input, with the ends of its range in the first of them."""
-        from keras_inception.data.pipeline import evaluation_views, read_split, scaled
+        from keras_inception.data.images import read_split
+        from keras_inception.data.pipeline import evaluation_views, scaled
 
         images = read_split(self.card.data, self.card.labels, TRAIN, limit=count)
         examples = scaled(evaluation_views(images, self.card.data), self.card.data).numpy()
@@ -318,7 +319,7 @@ def _proving_images(
     card: Card, other: str | Path | None, on_images: Callable[[int, int], None]
 ) -> tuple["Images", np.ndarray | None, str]:
     """Return the images to compare on, their labels where they have some, and what to call them."""
-    from keras_inception.data.pipeline import read_images, read_split
+    from keras_inception.data.images import read_images, read_split
     from keras_inception.data.sources import folder_split
 
     if other is None:

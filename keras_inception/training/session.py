@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from keras_inception.config import WEIGHT_DECAYS, RunConfig, reference_rate
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
-from keras_inception.data.pipeline import check_broken, evaluation_batches, read_images, training_batches
+from keras_inception.data.images import check_broken, read_images
+from keras_inception.data.pipeline import evaluation_batches, training_batches
 from keras_inception.errors import ConfigError
 from keras_inception.googlenet import MAIN, GoogLeNet
 from keras_inception.training.devices import in_precision, precision, workers

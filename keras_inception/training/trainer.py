@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from keras_inception.config import RunConfig
 from keras_inception.data.dataset import VALIDATION, ImageDataset
-from keras_inception.data.pipeline import evaluation_batches, evaluation_views, lost_image
+from keras_inception.data.images import lost_image
+from keras_inception.data.pipeline import evaluation_batches, evaluation_views
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DataError, DivergedError, RunError, TrainingError
 from keras_inception.files import write_json, write_text

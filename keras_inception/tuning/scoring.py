@@ -26,7 +26,8 @@ from keras_inception.architecture import WIDTHS, Architecture
 from keras_inception.budget import LARGEST, Fitting, widened
 from keras_inception.config import RunConfig
 from keras_inception.data.dataset import TRAIN, VALIDATION, ImageDataset
-from keras_inception.data.pipeline import Images, check_broken, evaluation_batches, read_images, training_batches
+from keras_inception.data.images import Images, check_broken, read_images
+from keras_inception.data.pipeline import evaluation_batches, training_batches
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DivergedError, InceptionError
 from keras_inception.files import write_json, write_text, written_beside

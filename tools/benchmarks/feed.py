@@ -29,13 +29,13 @@ CROP_RESIZE = "decode + crop + resize alone"
 def images(folder: Path, share: float, **fields: Any) -> tuple[Any, Any]:
     """Return the images of `folder` and their configuration, kept in memory or (share 0) left in their files."""
     from keras_inception.config import DataConfig
-    from keras_inception.data import pipeline
+    from keras_inception.data import images as reading
     from keras_inception.data.dataset import file_split
 
-    pipeline._MEMORY_SHARE = share
+    reading._MEMORY_SHARE = share
     paths = sorted(folder.iterdir())[:IMAGES]
     config = DataConfig(image_size=SIZE, **fields)
-    return pipeline.read_images(file_split(paths, [0] * len(paths)), config, whole=True), config
+    return reading.read_images(file_split(paths, [0] * len(paths)), config, whole=True), config
 
 
 def decode(folder: Path) -> Iterable[Any]:

@@ -175,7 +175,8 @@ def train_one(table: Table, row: str, seed: int, folder: Path, files: Path) -> N
 
 
 def train_ours(config: RunConfig, dataset: ImageDataset, folder: Path) -> dict[str, Any]:
-    from keras_inception.data.pipeline import evaluation_batches, read_images
+    from keras_inception.data.images import read_images
+    from keras_inception.data.pipeline import evaluation_batches
     from keras_inception.predictor import open_run
     from keras_inception.training.trainer import train
 
@@ -195,7 +196,8 @@ def train_torchvision(config: RunConfig, dataset: ImageDataset, folder: Path) ->
     import torch
     from torchvision.models import googlenet
 
-    from keras_inception.data.pipeline import read_images, training_batches
+    from keras_inception.data.images import read_images
+    from keras_inception.data.pipeline import training_batches
     from keras_inception.training.session import resolved
 
     config = resolved(config)
