@@ -1,45 +1,33 @@
 """What is in a collection of images, before anything is trained on it."""
 
-import hashlib
 import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 from PIL import Image
 
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import SPLITS, TEST, TRAIN, ImageDataset, Split
-from keras_inception.data.decode import ENDINGS, Source, decode, opened, printable
+from keras_inception.data.decode import ENDINGS, printable
 from keras_inception.data.duplicates import near_sets
-from keras_inception.errors import DataError
+from keras_inception.data.facts import HASH_BITS, Facts, facts_of, thumbnail_of
 
-#: Bits of the perceptual hash: 16 × 16 low frequencies of a cosine transform, each above or below their median.
-HASH_BITS = 256
 #: Images whose hashes differ in at most so many bits are near duplicates. Unrelated images differ in about 120. Of
 #: ELPV's grey cells, compressed anew as JPEG of quality 50, halved in size or made brighter by a fifth, half to nearly
 #: all stay within it; all its pairs within it show one cell, photographed twice, or neighbours cut from one block of
 #: silicon, and from 16 on others appear. A hash of 64 bits, the usual one, cannot tell these cells apart.
 NEAR_BITS = 12
 
-# A channel whose values differ less than this (as standard deviation on [0, 1]) shows nothing.
-_BLANK_DEVIATION = 0.005
-
-_THUMBNAIL_SIDE = 96  # px
 _THUMBNAILS_PER_CLASS = 40
 _THUMBNAILS = 2_000  # in all: with more classes than 50 each has fewer
 _SETS_SHOWN = 12
 _SHOWN_OF_SET = 6
-
-# Images that a thread examines at a time.
-_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -227,12 +215,12 @@ def check_dataset(dataset: ImageDataset, on_progress: Callable[[int, int], None]
         for index, label in enumerate(split.labels)
     ]
     shown = _shown([ref.label for ref in refs])
-    outcomes: list[_Facts | str] = []
-    for outcome in _outcomes(list(dataset.splits.values()), shown):
+    outcomes: list[Facts | str] = []
+    for outcome in facts_of(list(dataset.splits.values()), shown):
         outcomes.append(outcome)
         on_progress(len(outcomes), len(refs))
 
-    good = [(ref, facts) for ref, facts in zip(refs, outcomes, strict=True) if isinstance(facts, _Facts)]
+    good = [(ref, facts) for ref, facts in zip(refs, outcomes, strict=True) if isinstance(facts, Facts)]
     exact, near = _duplicates(good)
     thumbnails: dict[str, list[np.ndarray]] = {label: [] for label in dataset.classes}
     for ref, facts in good:
@@ -336,88 +324,6 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else _PLURALS.get(noun, f'{noun}s')}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What is kept of an image that can be decoded."""
-
-    digest: bytes
-    format: str
-    size: tuple[int, int]  # width, height
-    mean: np.ndarray  # (3,), on [0, 1]
-    square: np.ndarray  # (3,): mean of the squares
-    hash: np.ndarray  # uint64 (HASH_BITS / 64,)
-    thumbnail: np.ndarray | None
-
-    @property
-    def blank(self) -> bool:
-        return bool((self.square - self.mean**2 < _BLANK_DEVIATION**2).all())
-
-
-def _outcomes(splits: Sequence[Split], shown: np.ndarray) -> Iterator["_Facts | str"]:
-    """Yield of every image, in order, what is known of it, or the reason why it is broken."""
-    places = [(split, index) for split in splits for index in range(len(split))]
-    chunks = [range(start, min(start + _CHUNK, len(places))) for start in range(0, len(places), _CHUNK)]
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for facts in pool.map(lambda chunk: [_examined(*places[i], with_thumbnail=shown[i]) for i in chunk], chunks):
-            yield from facts
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _examined(split: Split, index: int, *, with_thumbnail: bool) -> "_Facts | str":
-    name = split.names[index]
-    try:
-        content = _content(split.source(index))
-        pixels = decode(content, 3, name)
-    except DataError as error:
-        return str(error).removeprefix(f"{printable(name)} cannot be decoded: ")
-    image = Image.fromarray(pixels)
-    histogram = np.reshape(image.histogram(), (3, 256)) / (image.width * image.height)
-    values = np.arange(256) / 255
-    return _Facts(
-        digest=_digest(content),
-        format=_format(content),
-        size=image.size,
-        mean=histogram @ values,
-        square=histogram @ values**2,
-        hash=_perceptual_hash(image),
-        thumbnail=_thumbnail(image) if with_thumbnail else None,
-    )
-
-
-def _content(source: Source) -> Source:
-    """Return a file's bytes, so that it is read once; the file itself where decoding is to say why it cannot be."""
-    try:
-        return source.read_bytes() if isinstance(source, Path) else source
-    except (OSError, ValueError):  # a path that holds a zero byte is a ValueError
-        return source
-
-
-def _digest(content: Source) -> bytes:
-    if isinstance(content, np.ndarray):
-        content = repr(content.shape).encode() + content.tobytes()
-    assert isinstance(content, bytes), "what was decoded was read"
-    return hashlib.sha256(content).digest()
-
-
-def _format(content: Source) -> str:
-    with opened(content) as image:
-        animated = ", animated" if getattr(image, "is_animated", False) else ""
-        return f"{image.format or 'pixels'} {image.mode}{animated}"
-
-
-def _perceptual_hash(image: Image.Image) -> np.ndarray:
-    bits = imagehash.phash(image, hash_size=math.isqrt(HASH_BITS)).hash
-    return np.packbits(bits).view(np.uint64)
-
-
-def _thumbnail(image: Image.Image) -> np.ndarray:
-    small = image.copy()
-    small.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    return np.asarray(small)
-
-
 def _shown(labels: Sequence[str]) -> np.ndarray:
     """Return for every image whether it is shown: of each class some, spread evenly over its images."""
     positions: dict[str, list[int]] = {}
@@ -432,7 +338,7 @@ def _shown(labels: Sequence[str]) -> np.ndarray:
 
 
 def _duplicates(
-    good: Sequence[tuple[ImageRef, _Facts]],
+    good: Sequence[tuple[ImageRef, Facts]],
 ) -> tuple[tuple[DuplicateSet, ...], tuple[DuplicateSet, ...]]:
     """Return the sets of exact and of near duplicates; those that leak or contradict come first."""
     by_digest: dict[bytes, list[int]] = {}
@@ -467,7 +373,7 @@ def _with_thumbnails(sets: tuple[DuplicateSet, ...], dataset: ImageDataset) -> t
         for index, label in enumerate(split.labels if shown else ()):
             ref = ImageRef(name, dataset.classes[label], split.names[index])
             if ref in shown:
-                found[ref] = _thumbnail(Image.fromarray(split.read(index, 3)))
+                found[ref] = thumbnail_of(Image.fromarray(split.read(index, 3)))
     pictured = [
         DuplicateSet(one.images, one.distances, tuple(found[image] for image in one.images[:_SHOWN_OF_SET]))
         for one in sets[:_SETS_SHOWN]
@@ -476,7 +382,7 @@ def _with_thumbnails(sets: tuple[DuplicateSet, ...], dataset: ImageDataset) -> t
 
 
 def _statistics(
-    good: Sequence[tuple[ImageRef, _Facts]],
+    good: Sequence[tuple[ImageRef, Facts]],
 ) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
     """Return means and deviations as of a `Check`."""
     means, deviations = {}, {}

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from keras_inception.data.check import HASH_BITS, NEAR_BITS, Check, DuplicateSet, advice, counted
+from keras_inception.data.check import NEAR_BITS, Check, DuplicateSet, advice, counted
 from keras_inception.data.dataset import SPLITS
 from keras_inception.data.decode import printable
+from keras_inception.data.facts import HASH_BITS
 from keras_inception.errors import DataError
 from keras_inception.files import folder_written_beside, write_json
 from keras_inception.report.page import Picture, Section, Table, write_page
