@@ -471,6 +471,21 @@ def test_beginning_at_a_step_equals_skipping_those_before(count, batch_size, ste
         np.testing.assert_array_equal(labels["main"], other_labels["main"])
 
 
+def test_one_dataset_serves_all_epochs_by_variables_that_are_read_when_it_is_begun():
+    images, config = numbered_images(7), DataConfig(**PLAIN)
+    options = {"batch_size": 2, "seed": 5, "outputs": ["main"]}
+    first, end = tf.Variable(0, dtype=tf.int64), tf.Variable(0, dtype=tf.int64)
+    stream = training_batches(images, config, first_step=first, end_step=end, **options)
+    for start, stop in ((0, 3), (4, 6), (3, 3), (1, 3)):
+        first.assign(start)
+        end.assign(stop)
+        shown = list(stream.as_numpy_iterator())
+        alone = training_batches(images, config, first_step=start, **options).take(stop - start)
+        assert len(shown) == stop - start
+        for (inputs, _), (others, _) in zip(shown, alone.as_numpy_iterator(), strict=True):
+            np.testing.assert_array_equal(inputs, others)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_share_every_batch(workers):
     images = numbered_images(13)

@@ -32,12 +32,13 @@ def training_batches(
     outputs: Sequence[str],
     classes: int,
     class_weights: np.ndarray | None = None,
-    first_step: int = 0,
+    first_step: int | tf.Variable = 0,
+    end_step: int | tf.Variable | None = None,
     worker: int = 0,
     workers: int = 1,
     replicas: int = 1,
 ) -> tf.data.Dataset:
-    """Return endless shuffled and augmented batches; every epoch has `len(images) // batch_size` of them.
+    """Return shuffled and augmented batches; every epoch has `len(images) // batch_size` of them.
 
     Args:
         images: What `read_images` returned: whole ones if `config.random_crop`.
@@ -48,6 +49,9 @@ def training_batches(
         classes: How many there are.
         class_weights: Float32 `(classes,)`, on top of the weights that images have; None is 1 for each.
         first_step: The step to begin with, counted from the beginning of training; what it shows does not depend on it.
+            An int64 variable is read whenever iteration begins: so one dataset, which takes a second to make, serves
+            all epochs.
+        end_step: The step before which it ends; None is endless.
         worker: Which of `workers` this is; each gets its part of every batch.
         workers: How many share a batch, a divisor of `batch_size`.
         replicas: How many devices share this worker's part of a batch; they get theirs one after the other.
@@ -82,8 +86,12 @@ def training_batches(
             views, labels, weights = mixed(views, labels, weights, numbers["mixing"], numbers["share"], config)
         return views, dict.fromkeys(outputs, labels), weights
 
-    positions = tf.data.Dataset.range(first_step * share, np.iinfo(np.int64).max)
-    batches = positions.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(part, drop_remainder=True)
+    def positions(_: tf.Tensor) -> tf.data.Dataset:
+        end = np.iinfo(np.int64).max if end_step is None else end_step * share
+        return tf.data.Dataset.range(first_step * share, end)
+
+    examples = tf.data.Dataset.from_tensors(0).flat_map(positions).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = examples.batch(part, drop_remainder=True)
     return batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

@@ -1,6 +1,7 @@
 """A network, its images and its devices, ready to be trained."""
 
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -80,6 +81,8 @@ class Training:
                 steps_per_execution=training.steps_per_execution,
                 auto_scale_loss=False,
             )
+        with tf.device("CPU:0"):
+            self._first_step, self._end_step = (tf.Variable(0, trainable=False, dtype=tf.int64) for _ in range(2))
         self.freezing = Freezing(network, table, training.freeze_until, training.freeze_epochs)
 
     def fit_epoch(self, epoch: int, step: int, callbacks: keras.callbacks.CallbackList) -> None:
@@ -91,15 +94,16 @@ class Training:
             callbacks.on_epoch_begin(epoch)
             logs = self.model.get_metrics_result()
             measured = self.model.evaluate(
-                self._validation(), steps=self._validation_steps, callbacks=callbacks, return_dict=True, verbose=0
+                self._validation, steps=self._validation_steps, callbacks=callbacks, return_dict=True, verbose=0
             )
             callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in measured.items()})
             callbacks.on_train_end()
             return
+        self._enter(epoch, step)
         self.model.fit(
-            self._batches(epoch, step),
+            self._batches,
             steps_per_epoch=self.steps - step,
-            validation_data=self._validation(),
+            validation_data=self._validation,
             validation_steps=self._validation_steps,
             initial_epoch=epoch,
             epochs=epoch + 1,
@@ -112,8 +116,8 @@ class Training:
         """Return the seconds of `count` steps after two to warm up; the weights change."""
         times = StepTimes()
         steps = min(count + 2, self.steps)
-        batches = self._batches(0, self.steps - steps)
-        self.model.fit(batches, steps_per_epoch=steps, callbacks=[times], shuffle=False, verbose=0)
+        self._enter(0, self.steps - steps)
+        self.model.fit(self._batches, steps_per_epoch=steps, callbacks=[times], shuffle=False, verbose=0)
         return times.seconds[2:] or times.seconds
 
     def take_step(self, batch_size: int) -> None:
@@ -123,7 +127,8 @@ class Training:
     def first_views(self) -> np.ndarray:
         """Return the images of the first batch as the network sees them, uint8 `(images, size, size, channels)`."""
         low, high = map(np.asarray, self.config.data.value_range)
-        images = next(iter(self._training_batches(0, 0)))[0].numpy()
+        self._enter(0, 0)
+        images = next(iter(self._own_batches))[0].numpy()
         return np.clip((images - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
 
     def learning_rate(self) -> float:
@@ -139,9 +144,15 @@ class Training:
         """Return the network without what only training needs; it shares the weights."""
         return keras.Model(self.model.input, self.model.output, name=self.model.name)
 
-    def _batches(self, epoch: int, step: int) -> Any:
-        """Return what an epoch trains on from a step of it on, on this worker."""
-        return self._distributed(self._training_batches(epoch, step).take((self.steps - step) * self._replicas))
+    def _enter(self, epoch: int, step: int) -> None:
+        """Let the batches be those of an epoch from a step of it on."""
+        self._first_step.assign(epoch * self.steps + step)
+        self._end_step.assign((epoch + 1) * self.steps)
+
+    @functools.cached_property
+    def _batches(self) -> Any:
+        """What an epoch trains on, on this worker."""
+        return self._distributed(self._own_batches)
 
     @property
     def _validation_steps(self) -> int:
@@ -151,7 +162,8 @@ class Training:
     def _replicas(self) -> int:
         return self.devices.num_replicas_in_sync // self.workers
 
-    def _training_batches(self, epoch: int, step: int) -> tf.data.Dataset:
+    @functools.cached_property
+    def _own_batches(self) -> tf.data.Dataset:
         training = self.config.training
         return training_batches(
             self.images[TRAIN],
@@ -161,12 +173,14 @@ class Training:
             outputs=list(self.model.output),
             classes=len(self.dataset.classes),
             class_weights=self._class_weights(),
-            first_step=epoch * self.steps + step,
+            first_step=self._first_step,
+            end_step=self._end_step,
             worker=self.worker,
             workers=self.workers,
             replicas=self._replicas,
         )
 
+    @functools.cached_property
     def _validation(self) -> Any:
         return self._distributed(
             evaluation_batches(
