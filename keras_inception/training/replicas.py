@@ -33,6 +33,9 @@ _LOG = logging.getLogger(__name__)
 # What this module was tried with; it stands on methods of Keras's that are not public.
 _KERAS = "3.15."
 
+# What is summed over workers goes in packs of so many bytes, the next of which is sent while one is added up.
+_SUMMED = tf.distribute.experimental.CommunicationOptions(bytes_per_pack=8 * 2**20)
+
 # Whether the images that a replica is at were given to it; each replica is traced by a thread of its own.
 _given: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("given", default=None)
 
@@ -83,7 +86,8 @@ def summed(values: Any) -> Any:
     there = [value for value in flat if value is not None]
 
     def on_all(strategy: tf.distribute.Strategy, *of_replicas: Any) -> list[Any]:
-        return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, [(value, value) for value in of_replicas])
+        pairs = [(value, value) for value in of_replicas]
+        return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs, _SUMMED)
 
     sums = iter(context.merge_call(on_all, args=there))
     return tf.nest.pack_sequence_as(values, [None if value is None else next(sums) for value in flat])
@@ -199,26 +203,43 @@ def from_chief(strategy: tf.distribute.Strategy, content: bytes | None, chief: b
 
 
 def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: Any) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return mean and variance over the images of all replicas, as `BatchNormalization._moments` does for one."""
+    """Return mean and variance over the images of all replicas, as `BatchNormalization._moments` does for one.
+
+    Collectives wait for one another, so there are two: one for what the replicas have found each, and one for the
+    gradients.
+    """
     axes = layer._reduction_axes
     x = tf.cast(inputs, tf.float32) if inputs.dtype in (tf.float16, tf.bfloat16) else inputs
     shape = [size if axis not in axes else 1 for axis, size in enumerate(x.shape)]
-    count = summed(given(tf.cast(tf.size(x) // x.shape[layer.axis], x.dtype)))
-    mean = _differentiable_sum(given(tf.reduce_sum(x, axes))) / count
-    squares = given(tf.reduce_sum(tf.square(x - tf.reshape(mean, shape)), axes))
-    variance = _differentiable_sum(squares) / count
+    of_channels = functools.partial(tf.reshape, shape=shape)
+
+    own = tf.stop_gradient(x)
+    own_mean = tf.reduce_mean(own, axes)
+    squares = tf.reduce_sum(tf.math.squared_difference(own, of_channels(own_mean)), axes)
+    count = tf.cast(tf.size(x) // x.shape[layer.axis], x.dtype)
+    found = given(tf.stack([tf.fill(tf.shape(own_mean), count), own_mean, squares]))
+    counts, means, squares = tf.unstack(_of_all_replicas(found), axis=1)
+    total = tf.reduce_sum(counts, axis=0)
+    mean = tf.reduce_sum(counts * means, axis=0) / total
+    variance = tf.reduce_sum(squares + counts * tf.square(means - mean), axis=0) / total
+
+    @tf.custom_gradient
+    def attached(x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> Any:
+        def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tuple[tf.Tensor, None, None]:
+            of_mean, of_variance = tf.unstack(summed(tf.stack([of_mean, of_variance])) / total)
+            return given(of_channels(of_mean) + 2 * of_channels(of_variance) * (x - of_channels(mean))), None, None
+
+        return (tf.identity(mean), tf.identity(variance)), gradient
+
+    mean, variance = attached(x, mean, variance)
     return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
 
 
-def _differentiable_sum(values: tf.Tensor) -> tf.Tensor:
-    """Return the sum over all replicas; its gradient is the sum of theirs."""
-
-    # The sum is made outside: the search for variables in what tf.custom_gradient decorates then ends at once.
-    @tf.custom_gradient
-    def attached(values: tf.Tensor, total: tf.Tensor) -> Any:
-        return tf.identity(total), lambda upstream: (summed(upstream), None)
-
-    return attached(values, tf.stop_gradient(summed(values)))
+def _of_all_replicas(values: tf.Tensor) -> tf.Tensor:
+    """Return the values of every replica, `(replicas, *shape)`, by one sum; a gather would ask for shapes first."""
+    context = tf.distribute.get_replica_context()
+    row = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=values.dtype)
+    return summed(tf.tensordot(row, values, axes=0))
 
 
 def _of_one_element(logs: Any) -> Any:

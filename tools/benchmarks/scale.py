@@ -1,7 +1,8 @@
 """How training scales: over processes, a core each, and with image size, width and batch; for tools/benchmark.
 
-- Several processes train one network by MultiWorkerMirroredStrategy on loopback, 16 images of 112 px a step each.
-- The time of a training step against one quantity at a time; a slope of 1 on logarithmic axes is proportional.
+- Several processes train one network by MultiWorkerMirroredStrategy on loopback, 16 images of 224 px a step each.
+- The time of a training step of 16 images of 112 px against one quantity at a time; a slope of 1 on logarithmic axes
+  is proportional.
 """
 
 import functools
@@ -18,7 +19,7 @@ from rounds import Contender, Options, Part, middle, pairs, say, with_onednn
 
 LAUNCH = Path(__file__).resolve().parent.parent / "launch"
 SECONDS = "seconds for a step"
-BATCH, SIZE, STEPS = 16, 112, 8
+BATCH, SIZE, SIZE_OF_PROCESSES, STEPS = 16, 112, 224, 8
 QUANTITIES: dict[str, tuple[float, ...]] = {
     "size": (80, 112, 160, 224),
     "width": (0.25, 0.5, 0.75, 1),
@@ -47,7 +48,8 @@ PART = Part(__file__, {STEP: Contender(step, with_onednn(True)), ON_A_CORE: Cont
 def images_per_second(processes: int) -> float:
     """Return what so many processes train together, each on a core of its own."""
     batch = BATCH * processes
-    words = ["--workers", str(processes), sys.executable, __file__, "--measure", ON_A_CORE, str(batch), str(SIZE), "1"]
+    setting = (str(batch), str(SIZE_OF_PROCESSES), "1")
+    words = ["--workers", str(processes), sys.executable, __file__, "--measure", ON_A_CORE, *setting]
     done = subprocess.run(
         [sys.executable, LAUNCH, *words], env={**os.environ, **with_onednn(True)}, capture_output=True, text=True
     )
