@@ -64,6 +64,14 @@ def jpegs(tmp_path_factory):
     return sorted(folder.iterdir())
 
 
+@pytest.fixture(params=["memory", "files"])
+def where(request, monkeypatch):
+    """Both ways of holding images."""
+    if request.param == "files":
+        monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", 0)
+    return request.param
+
+
 #: The command line's words for the tiniest run on `stripes`: GoogLeNet's stages with one module each.
 TINY = (
     *("--architecture", str(Path(__file__).with_name("tiny.json"))),

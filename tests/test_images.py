@@ -15,14 +15,6 @@ from keras_inception.data.pipeline import training_batches
 from keras_inception.errors import DataError
 
 
-@pytest.fixture(params=["memory", "files"])
-def where(request, monkeypatch):
-    """Both ways of holding images."""
-    if request.param == "files":
-        monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", 0)
-    return request.param
-
-
 @pytest.mark.usefixtures("where")
 def test_broken_images_are_left_out_and_named():
     arrays = numbered(6)

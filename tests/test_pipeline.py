@@ -48,6 +48,18 @@ def numbers(batch_list):
     return [int(image[0, 0, 2]) for inputs, _ in batch_list for image in inputs]
 
 
+@pytest.mark.usefixtures("where")
+def test_broken_images_are_in_no_batch():
+    arrays = numbered(6)
+    arrays[0] = arrays[3] = None
+    config = DataConfig(**PLAIN)
+    images = read_images(split_of(arrays), config)
+    found = list(evaluation_batches(images, config, batch_size=3, outputs=["main"]).as_numpy_iterator())
+    assert numbers(found) == [1, 2, 4, 5]
+    assert np.concatenate([labels["main"] for _, labels in found]).tolist() == [1, 2, 1, 2]
+    assert sorted(numbers(batches(images, 2, batch_size=2))) == [1, 2, 4, 5]
+
+
 def test_images_in_memory_and_from_files_give_the_same_batches(monkeypatch):
     random = np.random.default_rng(0)
     arrays = [random.integers(0, 256, (*random.integers(5, 40, 2), 3), dtype=np.uint8) for _ in range(10)]

@@ -23,7 +23,7 @@ def fuse(model: keras.Model) -> None:
 
 
 class FusedSGD(keras.optimizers.SGD):
-    """Keras's SGD with momentum, every variable of which takes its step in one operation. It rounds as Keras's does."""
+    """Keras's SGD whose step is one operation for each variable where there is momentum; equal within rounding."""
 
     def update_step(self, gradient, variable, learning_rate):
         if not self.momentum:

@@ -177,7 +177,7 @@ class Average:
         step = tf.cast(step, tf.float32)
         rate = 1 - tf.minimum(self._decay, (1 + step) / (10 + step))
         context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync == 1:
+        if context.num_replicas_in_sync == 1:  # a strategy's update of each variable takes milliseconds to trace
             for average, weight in zip(self.variables, self._weights, strict=True):
                 _approach(average.value, weight.value, rate)
             return

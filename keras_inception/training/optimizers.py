@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_inception.config import TrainingConfig
-from keras_inception.training.fused import FusedSGD
+from keras_inception.training import fused
 from keras_inception.training.replicas import LossScale, SummedGradients
 
 
@@ -33,8 +33,8 @@ class SGD(RatePerVariable, keras.optimizers.SGD):
     """Stochastic gradient descent with decoupled weight decay and a rate for each variable."""
 
 
-class SGDInOneOperation(RatePerVariable, FusedSGD):
-    """The same, by `FusedSGD`."""
+class FusedSGD(RatePerVariable, fused.FusedSGD):
+    """`SGD` whose step is one operation for each variable."""
 
 
 class AdamW(RatePerVariable, keras.optimizers.AdamW):
@@ -82,7 +82,7 @@ def optimizer(config: TrainingConfig, steps: int, precision: str) -> keras.optim
         # Keras decays by rate · decay without passing through the momentum; divided so that it equals the L2 penalty
         # of Caffe and PyTorch, which do.
         decay = config.weight_decay / (1 - config.momentum)
-        kind = SGDInOneOperation if config.fused else SGD
+        kind = FusedSGD if config.fused else SGD
         made = kind(schedule, momentum=config.momentum, nesterov=config.nesterov, weight_decay=decay or None)
     else:
         made = AdamW(schedule, weight_decay=config.weight_decay or None)

@@ -206,7 +206,16 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: An
     """Return mean and variance over the images of all replicas, as `BatchNormalization._moments` does for one.
 
     Collectives wait for one another, so there are two: one for what the replicas have found each, and one for the
-    gradients.
+    gradients. Means and sums of squares about them are joined as Chan, Golub and LeVeque do (1983, The American
+    Statistician 37, "Algorithms for computing the sample variance"), which loses no digits where the mean is large.
+
+    Args:
+        layer: Whose statistics they are.
+        inputs: This replica's, `(batch, …)` with the channels where the layer has them.
+        mask: Not looked at; Keras hands it on.
+
+    Returns:
+        Two tensors `(channels,)` of the inputs' type, the same on every replica.
     """
     axes = layer._reduction_axes
     x = tf.cast(inputs, tf.float32) if inputs.dtype in (tf.float16, tf.bfloat16) else inputs
@@ -223,6 +232,7 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: An
     mean = tf.reduce_sum(counts * means, axis=0) / total
     variance = tf.reduce_sum(squares + counts * tf.square(means - mean), axis=0) / total
 
+    # The sums are made outside: the search for variables in what tf.custom_gradient decorates then ends at once.
     @tf.custom_gradient
     def attached(x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> Any:
         def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tuple[tf.Tensor, None, None]:
