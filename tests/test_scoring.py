@@ -79,7 +79,7 @@ def test_a_network_scores_with_the_weights_of_the_shared_one(config, folder, tmp
     # What is kept answers as what was scored.
     labels = scorer._images["validation"].labels
     answers = keras.models.load_model(tmp_path / "weights.keras").predict(
-        np.concatenate(list(scorer._pixels("validation").as_numpy_iterator())), verbose=0
+        np.concatenate(list(scorer._batches["validation"].as_numpy_iterator())), verbose=0
     )
     assert int((answers.argmax(axis=1) == labels).sum()) == right
 

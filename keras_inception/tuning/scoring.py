@@ -44,8 +44,8 @@ Say = Callable[..., None]
 #: Of the hyperparameters; none are those of the given network at its own cost.
 Values = Mapping[str, float] | None
 
-# Training images that batch normalisation is recalibrated on, and images in a batch of scoring.
-_CALIBRATED, _BATCH = 512, 64
+# The training images that batch normalisation is recalibrated on, their number, and images in a batch of scoring.
+_CALIBRATION, _CALIBRATED, _BATCH = "calibration", 512, 64
 # Networks drawn to see how small widths become.
 _DRAWN = 100
 
@@ -67,6 +67,7 @@ class Inherited:
         dataset = load_dataset(run.data)
         self._classes = len(dataset.classes)
         self._images = self._read(dataset)
+        self._batches = {part: self._pixels(part) for part in (_CALIBRATION, VALIDATION)}
         side = run.data.image_size
         assert side is not None
         shape = (side, side, run.data.channels)
@@ -79,14 +80,14 @@ class Inherited:
     def score(self, number: int, values: Values) -> tuple[int, int]:
         """Return how many validation images a network answers right, and of how many."""
         table, labels = self._table(values), self._images[VALIDATION].labels
-        statistics = self.supernet.calibrated(table, self._pixels("calibration"))
-        answers = self.supernet.probabilities(table, statistics, self._pixels(VALIDATION))
+        statistics = self.supernet.calibrated(table, self._batches[_CALIBRATION])
+        answers = self.supernet.probabilities(table, statistics, self._batches[VALIDATION])
         return int((answers.argmax(axis=1) == labels).sum()), len(labels)
 
     def keep(self, number: int, values: Values, path: Path) -> None:
         """Write a network with its inherited weights as a .keras file."""
         table = self._table(values)
-        statistics = self.supernet.calibrated(table, self._pixels("calibration"))
+        statistics = self.supernet.calibrated(table, self._batches[_CALIBRATION])
         with written_beside(path) as beside:
             self.supernet.inherited(table, statistics).save(beside)
 
@@ -101,7 +102,7 @@ class Inherited:
             VALIDATION: read_images(dataset.splits[VALIDATION], data, progress),
         }
         check_broken(images.values(), data.max_broken)
-        images["calibration"] = read_images(dataset.splits[TRAIN].spread(_CALIBRATED), data)
+        images[_CALIBRATION] = read_images(dataset.splits[TRAIN].spread(_CALIBRATED), data)
         return images
 
     def _pixels(self, part: str) -> tf.data.Dataset:

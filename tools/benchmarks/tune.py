@@ -3,8 +3,8 @@
 Three questions, with googlenet-small at width 0.25 on a part of Fashion-MNIST at 14 px:
 - budgets: does the tuned network at 0.5x and 0.25x of the multiply-adds keep what the given widths reach, and is it
   better than the given widths scaled alike? Three seeds, from scratch; test split.
-- rank: do inherited weights order networks as training them from scratch does? Kendall's tau over the same proposals,
-  with the shared network of the search at 0.5x.
+- rank: do inherited weights order networks as training them from scratch does? Kendall's tau over the same proposals:
+  of one cost, with the shared network of the search at 0.5x, and of 0.2x to 0.5x, with one that is trained for these.
 - oracles: what do random search and Hyperband from scratch find, and when?
 """
 
@@ -81,23 +81,26 @@ def begin_with_network_of(other: SearchFolder, folder: SearchFolder, **changes: 
 
 
 def rank(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: Console) -> None:
-    """Score the same random proposals by inherited weights and from scratch."""
-    common = [*data, "--oracle", "random", "--trials", str(trials), "--epochs", str(epochs)]
+    """Score the same random proposals by inherited weights and from scratch: of one cost, and of several."""
     begin_with_network_of(
         SearchFolder(folder / f"budget-{BUDGETS[0]}"), SearchFolder(folder / "rank-inherited"), oracle="random"
     )
-    inherited = search(folder / "rank-inherited", *common, "--supernet-epochs", str(SHARED_EPOCHS)).trials()
-    scratch = search(folder / "rank-scratch", *common, "--from-scratch").trials()
-    assert [trial.values for trial in inherited] == [trial.values for trial in scratch]
-    pairs = [
-        (one.top1, two.top1) for one, two in zip(inherited, scratch, strict=True) if None not in (one.top1, two.top1)
-    ]
-    tau, chance = kendalltau(*zip(*pairs, strict=True))
-    table = Table("trial", "inherited", "from scratch", title=f"top-1 of validation, {len(pairs)} networks at 0.5x")
-    for number, (one, two) in enumerate(pairs):
-        table.add_row(str(number), f"{one:.1%}", f"{two:.1%}")
-    screen.print(table)
-    screen.print(f"Kendall's tau {tau:.2f} (p {chance:.3f} under no order at all)")
+    for kind, searched in {"rank": (), "rank-sizes": ("--search", "size")}.items():
+        common = [*data, *searched, "--oracle", "random", "--trials", str(trials), "--epochs", str(epochs)]
+        inherited = search(folder / f"{kind}-inherited", *common, "--supernet-epochs", str(SHARED_EPOCHS)).trials()
+        scratch = search(folder / f"{kind}-scratch", *common, "--from-scratch").trials()
+        assert [trial.values for trial in inherited] == [trial.values for trial in scratch]
+        scored = [pair for pair in zip(inherited, scratch, strict=True) if None not in (pair[0].top1, pair[1].top1)]
+        table = Table("trial", "multiply-adds", "inherited", "from scratch", title=f"{kind}: top-1 of validation")
+        for one, two in scored:
+            table.add_row(str(one.number), f"{one.multiply_adds:,}", f"{one.top1:.1%}", f"{two.top1:.1%}")
+        screen.print(table)
+        for name, other in {
+            "inherited weights": [one.top1 for one, _ in scored],
+            "multiply-adds": [one.multiply_adds for one, _ in scored],
+        }.items():
+            tau, chance = kendalltau(other, [two.top1 for _, two in scored])
+            screen.print(f"Kendall's tau of {name}: {tau:.2f} (p {chance:.3f} under no order at all)")
 
 
 def budgets(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: Console) -> None:
