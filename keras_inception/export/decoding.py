@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_inception.config import DataConfig
 from keras_inception.data.crops import network_side, resized
+from keras_inception.data.parallel import untuned
 
 # More are a decompression bomb: where Pillow warns.
 _MOST_PIXELS = 89_478_485
@@ -41,7 +42,7 @@ def decoded_batch(contents: tf.Tensor, config: DataConfig) -> tuple[tf.Tensor, t
     def example(place: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return place, resized(decoded(content, config.channels), config)
 
-    files = tf.data.Dataset.from_tensor_slices((tf.range(count), contents))
+    files = untuned(tf.data.Dataset.from_tensor_slices((tf.range(count), contents)))
     # A dataset alone passes over errors. One more image, whose row is cut off, stands for the case that none is good.
     good = files.map(example, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     filling = tf.data.Dataset.from_tensors((count, tf.zeros((side, side, config.channels), tf.uint8)))
