@@ -71,8 +71,8 @@ def test_without_a_part_the_command_names_them_all():
 def photographs(tmp_path_factory):
     """A folder of some photographs of noise."""
     folder, chance = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
-    for number in range(40):
-        Image.fromarray(chance.integers(0, 256, (60, 80, 3), np.uint8)).save(folder / f"{number:02}.png")
+    for number in range(300):
+        Image.fromarray(chance.integers(0, 256, (60, 80, 3), np.uint8)).save(folder / f"{number:03}.png")
     return folder
 
 
@@ -85,6 +85,8 @@ def photographs(tmp_path_factory):
         ("scale", "step on a core", ("2", "80", "0.25")),
         ("feed", "decode + crop + resize alone", ("{photographs}",)),
         ("feed", "pipeline with distortion, from files", ("{photographs}",)),
+        ("feed", "share of a training step spent waiting for images", ("{photographs}",)),
+        ("feed", "epoch, tuned by TensorFlow", ()),
         ("start", "keras-inception --help", ("",)),
     ],
 )

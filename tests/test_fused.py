@@ -10,10 +10,11 @@ from keras_inception.layers import batch_normalization
 from keras_inception.training.fused import FusedSGD, fuse
 
 
-def network(shape, seed):
+def network(shape, seed, synchronized=False):
     """A model of one layer with weights that are not those it begins with."""
-    image = keras.Input(shape)
-    model = keras.Model(image, batch_normalization("bn")(image))
+    image, layer = keras.Input(shape), batch_normalization("bn")
+    layer.synchronized = synchronized
+    model = keras.Model(image, layer(image))
     chance = np.random.default_rng(seed)
     model.set_weights([chance.uniform(0.5, 2, weight.shape) for weight in model.weights])
     return model
@@ -29,8 +30,9 @@ def trained(model, images, upstream):
     return [outputs, *gradients, *model.non_trainable_weights]
 
 
-@settings(max_examples=30, deadline=None)
-@example(images=1, height=1, width=2, channels=5, mean=2.0, seed=0)
+@settings(max_examples=60, deadline=None)
+@example(images=1, height=1, width=2, channels=5, mean=2.0, seed=0, synchronized=False)
+@example(images=1, height=1, width=1, channels=3, mean=2.0, seed=0, synchronized=True)
 @given(
     images=st.integers(1, 5),
     height=st.integers(1, 6),
@@ -38,10 +40,11 @@ def trained(model, images, upstream):
     channels=st.integers(1, 9),
     mean=st.floats(-3, 3),
     seed=st.integers(0, 99),
+    synchronized=st.booleans(),
 )
-def test_outputs_gradients_and_averages_equal_kerass(images, height, width, channels, mean, seed):
+def test_outputs_gradients_and_averages_equal_kerass(images, height, width, channels, mean, seed, synchronized):
     shape = (height, width, channels)
-    plain, fused = network(shape, seed), network(shape, seed)
+    plain, fused = network(shape, seed), network(shape, seed, synchronized)
     fuse(fused)
     chance = np.random.default_rng(seed)
     values = tf.constant(chance.normal(mean, 1, (images, *shape)), tf.float32)
@@ -86,7 +89,7 @@ def test_half_precision_keeps_its_kind(policy):
     np.testing.assert_allclose(tf.cast(outputs, tf.float32), tf.cast(plain, tf.float32), atol=0.02)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), max_size=4),
     momentum=st.sampled_from([0.0, 0.5, 0.9]),

@@ -1,7 +1,8 @@
 """How fast images reach the network: this package's pipeline against its own parts and torchvision's DataLoader.
 
-On ELPV's 300×300 px PNGs and on 512×512 px JPEGs made from them, at 224 px and batches of 32; and how long a training
-with the paper's augmentation waits for its batches; for tools/benchmark.
+On ELPV's 300×300 px PNGs and on 512×512 px JPEGs made from them, at 224 px and batches of 32; how long a training with
+the paper's augmentation waits for its batches; and an epoch of scikit-learn's digits as it is and with batches that
+TensorFlow tunes; for tools/benchmark.
 """
 
 import importlib.util
@@ -12,12 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rounds import Contender, Options, Part, bars, middle, pairs, say, screen, with_onednn  # beside this file
+from rounds import Contender, Options, Part, bars, middle, pairs, say, screen, show, with_onednn  # beside this file
 
 BATCH, SIZE, IMAGES, WORKERS = 32, 224, 1000, 2
 WARM_UP_BATCHES, SECONDS = 10, 3.0
 RATE, WAITING = "images/s", "share of a training step spent waiting for images"
+SECONDS_OF_EPOCH = "seconds of an epoch of digits"
 TRAINED_BATCH, WARM_UP_STEPS, STEPS = 16, 3, 15
+EPOCH, TUNED, WARM_UP_EPOCHS, EPOCHS = "epoch", "epoch, tuned by TensorFlow", 1, 6
 DISTORTION = {"brightness": 0.125, "contrast": 0.5, "saturation": 0.5, "hue": 0.1}
 CROP_RESIZE = "decode + crop + resize alone"
 
@@ -166,7 +169,8 @@ def waiting(folder: str) -> dict[str, float]:
     config = resolved(RunConfig.of_recipe("paper").override(values))
     dataset = ImageDataset("photographs", ("one", "other"), splits)
     job = Training(config, dataset, strategy("auto"), lambda done, total: None)
-    batches, waited, seconds = iter(job._batches(0, 0)), 0.0, 0.0
+    job._enter(0, 0)
+    batches, waited, seconds = iter(job._batches), 0.0, 0.0
     for step in range(WARM_UP_STEPS + STEPS):
         begun = time.perf_counter()
         batch = next(batches)
@@ -176,6 +180,35 @@ def waiting(folder: str) -> dict[str, float]:
             waited += came - begun
             seconds += time.perf_counter() - begun
     return {WAITING: waited / seconds}
+
+
+def epoch(tuned: bool) -> Contender:
+    """Return the contender that trains some epochs of digits, and gives the seconds of one: a mean."""
+
+    def measure() -> dict[str, float]:
+        import keras
+        import tensorflow as tf
+
+        from keras_inception.config import RunConfig
+        from keras_inception.data.sources import load_dataset
+        from keras_inception.training.devices import strategy
+        from keras_inception.training.session import Training, resolved
+
+        values = {"data.source": "digits", "data.image_size": 32, "training.batch_size": 32, "model.auxiliary": False}
+        config = resolved(RunConfig().override(values | {"model.architecture": "googlenet-small", "model.width": 0.25}))
+        job = Training(config, load_dataset(config.data), strategy("auto"), lambda done, total: None)
+        if tuned:
+            options = tf.data.Options()
+            options.autotune.enabled = True
+            job._batches, job._validation = (data.with_options(options) for data in (job._batches, job._validation))
+        seconds = []
+        for number in range(WARM_UP_EPOCHS + EPOCHS):
+            begun = time.perf_counter()
+            job.fit_epoch(number, 0, keras.callbacks.CallbackList([], add_history=True, model=job.model))
+            seconds.append(time.perf_counter() - begun)
+        return {SECONDS_OF_EPOCH: sum(seconds[WARM_UP_EPOCHS:]) / EPOCHS}
+
+    return Contender(measure, with_onednn(True))
 
 
 def elpv() -> Path:
@@ -199,10 +232,13 @@ def enlarged(source: Path, folder: Path) -> Path:
 
 
 CONTENDERS = {kind: fed(batches) for kind, batches in KINDS.items()}
-PART = Part(__file__, CONTENDERS | {WAITING: Contender(waiting, with_onednn(True))})
+PART = Part(
+    __file__,
+    CONTENDERS | {WAITING: Contender(waiting, with_onednn(True)), EPOCH: epoch(tuned=False), TUNED: epoch(tuned=True)},
+)
 
 
-def show(rates: dict[str, dict[str, list[float]]]) -> None:
+def show_rates(rates: dict[str, dict[str, list[float]]]) -> None:
     from rich.table import Table
 
     for title, columns, rows in (
@@ -224,6 +260,7 @@ def compare(options: Options) -> Any:
         folders = {"ELPV, 300×300 px PNG": elpv(), "512×512 px JPEG": enlarged(elpv(), Path(scratch) / "jpeg")}
         rates: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in folders}
         waits: dict[str, list[float]] = {name: [] for name in folders}
+        epochs = PART.take_turns([EPOCH, TUNED], options.rounds)
         for number in range(options.rounds):
             for name, path in folders.items():
                 for kind, found in rates[name].items():
@@ -231,10 +268,11 @@ def compare(options: Options) -> Any:
                     say(f"round {number + 1}/{options.rounds}, {name}: {kind} {found[-1]:.0f} images/s")
                 waits[name].append(PART.measured(WAITING, str(path))[WAITING])
                 say(f"round {number + 1}/{options.rounds}, {name}: {WAITING} {waits[name][-1]:.2%}")
-    show(rates)
+    show_rates(rates)
     for name, shares in waits.items():
         say(f"{name}: {WAITING} {middle(shares, '.2%')}")
-    return rates | {WAITING: waits}, bars({f"{name}: {RATE}": found for name, found in rates.items()})
+    show(epochs, SECONDS_OF_EPOCH, title=SECONDS_OF_EPOCH, over=EPOCH)
+    return rates | {WAITING: waits} | epochs, bars({f"{name}: {RATE}": found for name, found in rates.items()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How training scales: over processes, a core each, and with image size, width and batch; for tools/benchmark.
 
-- Several processes train one network by MultiWorkerMirroredStrategy on loopback, 16 images of 224 px a step each.
+- Several processes train one network by MultiWorkerMirroredStrategy on loopback, 16 images of 224 px a step each; and
+  as many that know nothing of each other, which is what the machine allows.
 - The time of a training step of 16 images of 112 px against one quantity at a time; a slope of 1 on logarithmic axes
   is proportional.
 """
@@ -34,29 +35,45 @@ def step(batch: str, size: str, width: str) -> dict[str, float]:
     return {SECONDS: float(np.median(job.measure(STEPS)))}
 
 
-def step_on_a_core(batch: str, size: str, width: str) -> dict[str, float]:
-    """Measure the same on one core alone: that of this worker's number."""
-    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"index": 0})
+def step_on_a_core(batch: str, size: str, width: str, core: str = "0") -> dict[str, float]:
+    """Measure the same on one core alone: that of this worker's number, or that of a process that is no worker."""
+    task = json.loads(os.environ.get("TF_CONFIG", "{}")).get("task", {"index": int(core)})
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[task["index"]]})
     return step(batch, size, width)
 
 
-STEP, ON_A_CORE = "step", "step on a core"
+STEP, ON_A_CORE, ONE = "step", "step on a core", "one process"
 PART = Part(__file__, {STEP: Contender(step, with_onednn(True)), ON_A_CORE: Contender(step_on_a_core)})
 
 
 def images_per_second(processes: int) -> float:
     """Return what so many processes train together, each on a core of its own."""
-    batch = BATCH * processes
-    setting = (str(batch), str(SIZE_OF_PROCESSES), "1")
-    words = ["--workers", str(processes), sys.executable, __file__, "--measure", ON_A_CORE, *setting]
-    done = subprocess.run(
-        [sys.executable, LAUNCH, *words], env={**os.environ, **with_onednn(True)}, capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    said = next(line for line in reversed(done.stdout.splitlines()) if SECONDS in line)
-    return batch / json.loads(said[said.index("{") :])[SECONDS]
+    launch = [sys.executable, str(LAUNCH), "--workers", str(processes)]
+    return BATCH * processes / _seconds(_begun([*launch, *_on_a_core(BATCH * processes)]))
+
+
+def images_per_second_apart(processes: int) -> float:
+    """Return what as many train that know nothing of each other."""
+    begun = [_begun([*_on_a_core(BATCH), str(core)]) for core in range(processes)]
+    return sum(BATCH / _seconds(process) for process in begun)
+
+
+def _on_a_core(batch: int) -> list[str]:
+    return [sys.executable, __file__, "--measure", ON_A_CORE, str(batch), str(SIZE_OF_PROCESSES), "1"]
+
+
+def _begun(command: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, **with_onednn(True)}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _seconds(process: subprocess.Popen[str]) -> float:
+    """Wait for a measurement, and return the seconds of a step."""
+    stdout, stderr = process.communicate()
+    if process.returncode:
+        sys.exit(stderr)
+    said = next(line for line in reversed(stdout.splitlines()) if SECONDS in line)
+    return json.loads(said[said.index("{") :])[SECONDS]
 
 
 def cost(quantity: str, value: float) -> float:
@@ -87,13 +104,19 @@ def draw(costs: dict[str, dict[float, float]], path: Path) -> None:
 
 
 def compare(options: Options) -> Any:
-    rates: dict[int, list[float]] = {1: [], len(os.sched_getaffinity(0)): []}
+    cores = len(os.sched_getaffinity(0))
+    jobs = {
+        ONE: functools.partial(images_per_second, 1),
+        f"{cores} processes": functools.partial(images_per_second, cores),
+        f"{cores} processes that know nothing of each other": functools.partial(images_per_second_apart, cores),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(options.rounds):
-        for processes, found in rates.items():
-            found.append(images_per_second(processes))
-            say(f"round {number + 1}/{options.rounds}: {processes} processes: {found[-1]:.1f} images/s")
-    one, all_cores = rates.values()
-    say(f"{max(rates)} processes over one: {middle(pairs(all_cores, one), '.2f')}")
+        for name, job in jobs.items():
+            rates[name].append(job())
+            say(f"round {number + 1}/{options.rounds}: {name}: {rates[name][-1]:.1f} images/s")
+    for name, found in rates.items():
+        say(f"{name}: {middle(found, '.2f')} images/s, {middle(pairs(found, rates[ONE]), '.2f')} times one process")
     costs: dict[str, dict[float, float]] = {}
     for quantity, values in QUANTITIES.items():
         costs[quantity] = {value: cost(quantity, value) for value in values}
