@@ -41,6 +41,37 @@ def test_help_names_every_command_with_an_example_each():
         assert f"Example: keras-inception {' '.join(words)}" in command(*words, "--help").stdout
 
 
+def help_of(*words: str, monkeypatch, capsys) -> str:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    return capsys.readouterr().out
+
+
+def test_help_breaks_lines_where_the_terminal_ends_alone(monkeypatch, capsys):
+    text = help_of("train", monkeypatch=monkeypatch, capsys=capsys)
+    (line,) = [line for line in text.splitlines() if "A folder of class folders" in line]
+    assert "a TFDS name such as tf_flowers" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["predict"], ["RUN|FILE", "IMAGE [IMAGE ...]"]),
+        (["evaluate"], ["[RUN|FILE ...]"]),
+        (["export"], ["[RUN]"]),
+        (["data", "convert"], ["SOURCE", "OUTPUT"]),
+        (["analyze", "output-size"], ["SIZE", "WINDOW [WINDOW ...]"]),
+    ],
+)
+def test_help_says_what_stands_where_without_a_flag(words, names, monkeypatch, capsys):
+    text = help_of(*words, monkeypatch=monkeypatch, capsys=capsys)
+    assert " ".join(names) in " ".join(text.partition("\n\n")[0].split())
+    panel = text.partition("positional arguments")[2].partition("╰")[0]
+    for name in names:
+        assert name in panel
+
+
 @pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("analyze", "table")])
 def test_help_and_the_table_load_neither_tensorflow_nor_keras(words):
     code = (

@@ -648,6 +648,7 @@ def test_the_last_batch_is_kept_dropped_or_padded_as_asked(count, sizes):
         np.concatenate([i for i, _, _ in padded])[weights == 1], np.concatenate([i for i, _ in shown("keep")])
     )
 
+
 def test_no_batches_are_tuned_by_tensorflow_whose_thread_the_end_of_an_iteration_would_wait_for():
     """An iterator that is tuned goes when that thread wakes, after up to a minute."""
     images, config = numbered_images(6), DataConfig(**PLAIN)

@@ -1,8 +1,11 @@
 """The command line: words a user types become one library call each, and only these modules print."""
 
+import inspect
 import logging
 import os
+import re
 import sys
+from collections.abc import Callable
 
 import tyro
 
@@ -20,42 +23,37 @@ import-weights, analyze.
 
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
-app = tyro.extras.SubcommandApp()
-app.command(train)
-app.command(history.runs)
-app.command(evaluate)
-app.command(compare)
-app.command(predict)
-app.command(export)
-app.command(tune)
-app.command(name="try")(try_)
-app.command(import_weights)
-app.command(publish)
 
-_data = tyro.extras.SubcommandApp()
-_data.command(check)
-_data.command(preview)
-_data.command(convert)
+def _application(*commands: Callable[..., None]) -> tyro.extras.SubcommandApp:
+    """Return an application of functions that are its commands, named as they are without a _ at the end."""
+    application = tyro.extras.SubcommandApp()
+    for function in commands:
+        # tyro 1.0 keeps the line breaks of an argument's description, wherever the terminal has its own.
+        function.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(function) or "")
+        application.command(name=function.__name__.rstrip("_").replace("_", "-"))(function)
+    return application
+
+
+app = _application(train, history.runs, evaluate, compare, predict, export, tune, try_, import_weights, publish)
 app.command(
-    _data,
+    _application(check, preview, convert),
     name="data",
     help="What is in a collection of images, before it is trained on.\n\nExample: keras-inception data check photos/",
 )
-
-_analyze = tyro.extras.SubcommandApp()
-_analyze.command(analyze.table)
-_analyze.command(analyze.reduction)
-_analyze.command(analyze.compare)
-_analyze.command(analyze.sparsity)
-_analyze.command(analyze.output_size)
-_analyze.command(analyze_network.receptive_field)
-_analyze.command(analyze_network.activations)
-_analyze.command(analyze_network.correlation)
-_analyze.command(analyze_network.gradients)
-_analyze.command(analyze_network.other_sizes)
-_analyze.command(ablation)
 app.command(
-    _analyze,
+    _application(
+        analyze.table,
+        analyze.reduction,
+        analyze.compare,
+        analyze.sparsity,
+        analyze.output_size,
+        analyze_network.receptive_field,
+        analyze_network.activations,
+        analyze_network.correlation,
+        analyze_network.gradients,
+        analyze_network.other_sizes,
+        ablation,
+    ),
     name="analyze",
     help=(
         "What is said about these networks, as figures and pictures: by arithmetic, and measured.\n\n"

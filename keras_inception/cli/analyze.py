@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from keras_inception.cli.screen import check_output, console, counting, flag
+from keras_inception.cli.screen import check_output, console, counting, flag, several
 
 if TYPE_CHECKING:
     from keras_inception.analysis.output_size import Step
@@ -19,7 +19,7 @@ Format = Literal["text", "markdown", "csv"]
 
 
 def table(
-    architecture: Positional[str] = "googlenet",
+    architecture: Positional[Annotated[str, flag("[ARCHITECTURE]", "googlenet")]] = "googlenet",
     image_size: Annotated[int | None, flag("INT", "the architecture's")] = None,
     classes: int = 1000,
     format: Format = "text",
@@ -47,7 +47,7 @@ def table(
 
 
 def reduction(
-    architecture: Positional[Annotated[str | None, flag("ARCHITECTURE", "googlenet")]] = None,
+    architecture: Positional[Annotated[str | None, flag("[ARCHITECTURE]", "googlenet")]] = None,
     inputs: Annotated[int | None, flag("INT", "the examples and modules")] = None,
     filters: Annotated[int | None, flag("INT", "the examples and modules")] = None,
     kernel: Annotated[int | None, flag("INT", "the examples and modules")] = None,
@@ -179,8 +179,8 @@ def sparsity(
 
 
 def output_size(
-    size: Positional[int],
-    windows: Positional[tuple[str, ...]],
+    size: Positional[Annotated[int, arg(metavar="SIZE")]],
+    windows: Positional[Annotated[tuple[str, ...], several("WINDOW")]],
     exact: Annotated[bool, FlagCreatePairsOff] = False,
     format: Format = "text",
 ) -> None:

@@ -17,7 +17,7 @@ _TABLE_ROWS = 40
 
 
 def check(
-    source: Positional[str],
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
     output: Annotated[Path | None, flag("FOLDER", "check- and the source's name, here")] = None,
     data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
     json: Annotated[bool, FlagCreatePairsOff] = False,
@@ -78,7 +78,7 @@ def _print_table(screen: "Console", table: "Table", folder: Path) -> None:
 
 
 def preview(
-    source: Positional[str],
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
     output: Path = Path("preview.png"),
     image_size: Annotated[int | None, flag("INT", "224, or the run's")] = None,
     images: int = 6,
@@ -139,8 +139,8 @@ def preview(
 
 
 def convert(
-    source: Positional[str],
-    output: Positional[Path],
+    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
+    output: Positional[Annotated[Path, arg(metavar="OUTPUT")]],
     shard_size_mb: int = 256,
     data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
     overwrite: Annotated[bool, FlagCreatePairsOff] = False,

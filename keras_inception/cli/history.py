@@ -19,7 +19,7 @@ _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 def runs(
-    folder: Positional[Path] = Path(),
+    folder: Positional[Annotated[Path, flag("[FOLDER]", "this one")]] = Path(),
     compare: Annotated[tuple[Path, Path] | None, flag("RUN RUN", "list the runs")] = None,
     json: Annotated[bool, FlagCreatePairsOff] = False,
 ) -> None:

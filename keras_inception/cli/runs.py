@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
-import tyro
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from keras_inception.cli.screen import (
     check_model,
@@ -17,6 +16,7 @@ from keras_inception.cli.screen import (
     print_json,
     say,
     say_left_out,
+    several,
 )
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Positional[tuple[Path, ...]],
+    run: Positional[Annotated[tuple[Path, ...], flag("[RUN|FILE ...]", "required without --weights")]],
     weights: Annotated[str | None, flag("NAME", "none")] = None,
     split: Annotated[
         Literal["test", "validation", "train"] | None,
         flag("{test,validation,train}", "test, or validation with --weights"),
     ] = None,
     crops: Literal[1, 10, 144] = 1,
-    heads: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    heads: Annotated[bool, FlagCreatePairsOff] = False,
     data: Annotated[Path | None, flag("FOLDER|NAME", "the run's own data")] = None,
     reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
     predictions: Literal["csv", "parquet"] = "csv",
@@ -102,7 +102,7 @@ def evaluate(
 
 
 def compare(
-    run: Positional[tuple[Path, Path]],
+    run: Positional[Annotated[tuple[Path, Path], arg(metavar="RUN RUN")]],
     split: Literal["test", "validation", "train"] = "test",
     crops: Literal[1, 10, 144] = 1,
 ) -> None:
@@ -138,12 +138,12 @@ def compare(
 
 
 def predict(
-    run: Positional[Path],
-    image: Positional[tuple[str, ...]],
+    run: Positional[Annotated[Path, arg(metavar="RUN|FILE")]],
+    image: Positional[Annotated[tuple[str, ...], several("IMAGE")]],
     top: int = 5,
     reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
     output: Annotated[Path | None, flag("FILE", "the terminal")] = None,
-    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    json: Annotated[bool, FlagCreatePairsOff] = False,
 ) -> None:
     """Classify images with a run's best model, or an exported file.
 
@@ -188,9 +188,9 @@ def predict(
 
 
 def export(
-    run: Positional[Path | None] = None,
-    to: Annotated[str, tyro.conf.arg(metavar="FORMATS")] = "saved_model,tflite",
-    quantize: Annotated[str, tyro.conf.arg(metavar="PRECISIONS", help_behavior_hint="(default: none)")] = "",
+    run: Positional[Annotated[Path | None, flag("[RUN]", "required without --verify")]] = None,
+    to: Annotated[str, arg(metavar="FORMATS")] = "saved_model,tflite",
+    quantize: Annotated[str, arg(metavar="PRECISIONS", help_behavior_hint="(default: none)")] = "",
     int8_io: Literal["uint8", "float32"] = "uint8",
     verify_with: Annotated[Path | None, flag("FOLDER", "the run's test images")] = None,
     tolerance: float = 1e-4,
@@ -256,7 +256,7 @@ def export(
 
 
 def try_(
-    model: Positional[tuple[Path, ...]],
+    model: Positional[Annotated[tuple[Path, ...], several("RUN|FILE")]],
     host: str = "127.0.0.1",
     port: int = 7860,
     max_upload_mb: float = 20,

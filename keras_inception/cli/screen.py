@@ -28,6 +28,11 @@ def flag(metavar: str, default: str) -> Any:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+def several(metavar: str) -> Any:
+    """Describe words of which there may be any number, one at least."""
+    return arg(metavar=f"{metavar} [{metavar} ...]", help_behavior_hint="(one or more)")
+
+
 def console() -> "Console":
     """Return a console that never cuts a table when its output is piped."""
     from rich.console import Console

@@ -14,7 +14,7 @@ _COUNTERS = "num_batches_tracked"
 
 
 def import_weights(
-    file: Positional[Path],
+    file: Positional[Annotated[Path, arg(metavar="FILE")]],
     source: Annotated[Literal["torchvision", "slim", "caffe"], arg(name="from")],
     out: Annotated[Path, arg(metavar="FILE.keras")],
     transform_input: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -45,7 +45,7 @@ def import_weights(
 
 
 def publish(
-    run: Positional[Path],
+    run: Positional[Annotated[Path, arg(metavar="RUN")]],
     out: Annotated[Path, arg(metavar="FOLDER")],
     licence: Annotated[str, arg(metavar="NAME")],
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
