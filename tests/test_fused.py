@@ -49,11 +49,13 @@ def test_outputs_gradients_and_averages_equal_kerass(images, height, width, chan
     chance = np.random.default_rng(seed)
     values = tf.constant(chance.normal(mean, 1, (images, *shape)), tf.float32)
     upstream = tf.constant(chance.normal(size=values.shape), tf.float32)
-    # Rounding grows as a channel's values lie closer together, seen from zero: two pixels can be almost the same.
-    condition = np.max(np.abs(values) / np.sqrt(np.var(values, axis=(0, 1, 2)) + 1e-3))
+    # Rounding grows as a channel's values lie closer together, seen from zero, for two pixels can be almost the same;
+    # and so do the terms whose difference the gradient is.
+    deviation = np.sqrt(np.var(values, axis=(0, 1, 2)) + 1e-3)
+    condition = np.max(np.maximum(np.abs(values), np.abs(upstream)) / deviation)
     for one, two in zip(trained(plain, values, upstream), trained(fused, values, upstream), strict=True):
         scale = max(1, np.abs(one).max())
-        np.testing.assert_allclose(two, one, atol=max(1e-5, 2e-6 * condition) * scale, rtol=0)
+        np.testing.assert_allclose(two, one, atol=max(1e-5, 3e-6 * condition) * scale, rtol=0)
 
 
 def test_inference_and_frozen_layers_are_kerass_own():
