@@ -158,7 +158,6 @@ def results() -> dict:
             "ours on one": ours(ONE, IMAGES, 8, normalize=True).get_layer("conv1_bn").moving_mean.numpy().tolist(),
             "all of one": weights(ours(ONE, IMAGES, 8, normalize=True)),
             "all of two": weights(normalized),
-            "all of two, composed": weights(ours(two, IMAGES, 8, normalize=True, fused=False)),
         },
         "no images": {
             "a convolution's shape": tf.nn.conv2d(
@@ -166,7 +165,6 @@ def results() -> dict:
             ).shape.as_list(),
             "ours on one": weights(ours(ONE, IMAGES[:17], 8, normalize=True)),
             "ours on two": weights(ours(two, IMAGES[:17], 8, normalize=True)),
-            "ours on two, composed": weights(ours(two, IMAGES[:17], 8, normalize=True, fused=False)),
         },
     }
 

@@ -10,11 +10,10 @@ from keras_inception.layers import batch_normalization
 from keras_inception.training.fused import FusedSGD, fuse
 
 
-def network(shape, seed, synchronized=False):
+def network(shape, seed):
     """A model of one layer with weights that are not those it begins with."""
-    image, layer = keras.Input(shape), batch_normalization("bn")
-    layer.synchronized = synchronized
-    model = keras.Model(image, layer(image))
+    image = keras.Input(shape)
+    model = keras.Model(image, batch_normalization("bn")(image))
     chance = np.random.default_rng(seed)
     model.set_weights([chance.uniform(0.5, 2, weight.shape) for weight in model.weights])
     return model
@@ -30,9 +29,8 @@ def trained(model, images, upstream):
     return [outputs, *gradients, *model.non_trainable_weights]
 
 
-@settings(max_examples=60, deadline=None)
-@example(images=1, height=1, width=2, channels=5, mean=2.0, seed=0, synchronized=False)
-@example(images=1, height=1, width=1, channels=3, mean=2.0, seed=0, synchronized=True)
+@settings(max_examples=30, deadline=None)
+@example(images=1, height=1, width=2, channels=5, mean=2.0, seed=0)
 @given(
     images=st.integers(1, 5),
     height=st.integers(1, 6),
@@ -40,11 +38,10 @@ def trained(model, images, upstream):
     channels=st.integers(1, 9),
     mean=st.floats(-3, 3),
     seed=st.integers(0, 99),
-    synchronized=st.booleans(),
 )
-def test_outputs_gradients_and_averages_equal_kerass(images, height, width, channels, mean, seed, synchronized):
+def test_outputs_gradients_and_averages_equal_kerass(images, height, width, channels, mean, seed):
     shape = (height, width, channels)
-    plain, fused = network(shape, seed), network(shape, seed, synchronized)
+    plain, fused = network(shape, seed), network(shape, seed)
     fuse(fused)
     chance = np.random.default_rng(seed)
     values = tf.constant(chance.normal(mean, 1, (images, *shape)), tf.float32)
@@ -55,7 +52,7 @@ def test_outputs_gradients_and_averages_equal_kerass(images, height, width, chan
     condition = np.max(np.maximum(np.abs(values), np.abs(upstream)) / deviation)
     for one, two in zip(trained(plain, values, upstream), trained(fused, values, upstream), strict=True):
         scale = max(1, np.abs(one).max())
-        np.testing.assert_allclose(two, one, atol=max(1e-5, 3e-6 * condition) * scale, rtol=0)
+        np.testing.assert_allclose(two, one, atol=max(1e-5, 2e-6 * condition) * scale, rtol=0)
 
 
 def test_inference_and_frozen_layers_are_kerass_own():
@@ -91,7 +88,7 @@ def test_half_precision_keeps_its_kind(policy):
     np.testing.assert_allclose(tf.cast(outputs, tf.float32), tf.cast(plain, tf.float32), atol=0.02)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), max_size=4),
     momentum=st.sampled_from([0.0, 0.5, 0.9]),

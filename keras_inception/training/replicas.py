@@ -202,32 +202,12 @@ def from_chief(strategy: tf.distribute.Strategy, content: bytes | None, chief: b
     return spread(tf.constant(words)).numpy().tobytes()[:length]
 
 
-def joined(count: tf.Tensor, mean: tf.Tensor, squares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return the statistics of all replicas from those that each has found, by one collective.
-
-    Means and sums of squares about them are joined as Chan, Golub and LeVeque do (1983, The American Statistician 37,
-    "Algorithms for computing the sample variance"), which loses no digits where the mean is large. Not differentiable.
-
-    Args:
-        count: Values of this replica in a channel, a scalar.
-        mean: Of its values, `(channels,)`.
-        squares: Sum of the squares of their differences from it, `(channels,)`.
-
-    Returns:
-        How many values all have in a channel, their mean and their variance.
-    """
-    found = given(tf.stack([tf.fill(tf.shape(mean), count), mean, squares]))
-    counts, means, squares = tf.unstack(_of_all_replicas(found), axis=1)
-    total = tf.reduce_sum(counts, axis=0)
-    mean = tf.reduce_sum(counts * means, axis=0) / total
-    return total, mean, tf.reduce_sum(squares + counts * tf.square(means - mean), axis=0) / total
-
-
 def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Return mean and variance over the images of all replicas, as `BatchNormalization._moments` does for one.
 
     Collectives wait for one another, so there are two: one for what the replicas have found each, and one for the
-    gradients.
+    gradients. Means and sums of squares about them are joined as Chan, Golub and LeVeque do (1983, The American
+    Statistician 37, "Algorithms for computing the sample variance"), which loses no digits where the mean is large.
 
     Args:
         layer: Whose statistics they are.
@@ -246,7 +226,11 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: An
     own_mean = tf.reduce_mean(own, axes)
     squares = tf.reduce_sum(tf.math.squared_difference(own, of_channels(own_mean)), axes)
     count = tf.cast(tf.size(x) // x.shape[layer.axis], x.dtype)
-    total, mean, variance = joined(count, own_mean, squares)
+    found = given(tf.stack([tf.fill(tf.shape(own_mean), count), own_mean, squares]))
+    counts, means, squares = tf.unstack(_of_all_replicas(found), axis=1)
+    total = tf.reduce_sum(counts, axis=0)
+    mean = tf.reduce_sum(counts * means, axis=0) / total
+    variance = tf.reduce_sum(squares + counts * tf.square(means - mean), axis=0) / total
 
     # The sums are made outside: the search for variables in what tf.custom_gradient decorates then ends at once.
     @tf.custom_gradient
