@@ -16,7 +16,7 @@ from keras_inception.config import DataConfig
 from keras_inception.data.crops import network_side, resized
 from keras_inception.data.dataset import Split
 from keras_inception.data.decode import Source, is_plain_jpeg
-from keras_inception.data.parallel import CORES, untuned
+from keras_inception.data.parallel import untuned
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DataError
 
@@ -82,7 +82,8 @@ def read_images(
     network_side(config)
     reader = _Reader(split, config, whole)
     memory = _Memory(int(_MEMORY_SHARE * psutil.virtual_memory().available))
-    examined = untuned(tf.data.Dataset.range(len(split)).map(reader.load, num_parallel_calls=CORES).prefetch(8))
+    loaded = tf.data.Dataset.range(len(split)).map(reader.load, num_parallel_calls=tf.data.AUTOTUNE)
+    examined = untuned(loaded.prefetch(8))
     shapes = np.zeros((len(split), 2), np.int32)
     for index, pixels in enumerate(examined.as_numpy_iterator()):
         shapes[index] = pixels.shape[:2]

@@ -16,7 +16,7 @@ from keras_inception.data import augment
 from keras_inception.data.crops import network_side, resized, test_crops
 from keras_inception.data.images import Images
 from keras_inception.data.mixing import mixed, mixes
-from keras_inception.data.parallel import CORES, untuned
+from keras_inception.data.parallel import untuned
 from keras_inception.data.randaugment import erased, randaugmented
 from keras_inception.errors import ConfigError
 
@@ -94,9 +94,9 @@ def training_batches(
         end = np.iinfo(np.int64).max if end_step is None else end_step * share
         return tf.data.Dataset.range(first_step * share, end)
 
-    examples = tf.data.Dataset.from_tensors(0).flat_map(positions).map(example, num_parallel_calls=CORES)
+    examples = tf.data.Dataset.from_tensors(0).flat_map(positions).map(example, num_parallel_calls=tf.data.AUTOTUNE)
     batches = examples.batch(part, drop_remainder=True)
-    return untuned(batches.map(finish, num_parallel_calls=CORES).prefetch(_PREFETCHED))
+    return untuned(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_PREFETCHED))
 
 
 def training_views(images: Images, config: DataConfig, *, seed: int, epochs: int) -> np.ndarray:
@@ -165,12 +165,12 @@ def evaluation_batches(
     count = -(-len(images) // batch_size) * batch_size if remainder == "pad" else len(images)
     places = np.arange(count).reshape(-1, share)[worker::workers].ravel() if workers > 1 else np.arange(count)
     mine = places[places < len(images)]
-    examples = tf.data.Dataset.from_tensor_slices(mine).map(example, num_parallel_calls=CORES)
+    examples = tf.data.Dataset.from_tensor_slices(mine).map(example, num_parallel_calls=tf.data.AUTOTUNE)
     if len(mine) < len(places):  # filling always comes last
         filling = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), examples.element_spec)
         examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(len(places) - len(mine)))
     batches = examples.batch(share // replicas, drop_remainder=remainder != "keep")
-    return untuned(batches.map(finish, num_parallel_calls=CORES).prefetch(_PREFETCHED))
+    return untuned(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_PREFETCHED))
 
 
 def crop_batches(images: Images, config: DataConfig, *, crops: int, batch_size: int) -> tf.data.Dataset:
@@ -191,7 +191,7 @@ def crop_batches(images: Images, config: DataConfig, *, crops: int, batch_size: 
             return _network_sized(images, index, config)[None], index[None]
         return test_crops(images.image(index), config, crops), tf.repeat(index, crops)
 
-    examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=CORES)
+    examples = tf.data.Dataset.range(len(images)).map(example, num_parallel_calls=tf.data.AUTOTUNE)
     batches = examples.rebatch(batch_size)
     return untuned(batches.map(lambda views, index: (scaled(views, config), index)).prefetch(_PREFETCHED))
 

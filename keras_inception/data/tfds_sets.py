@@ -152,6 +152,8 @@ def _converted(builder: Any, root: Path, classes: tuple[str, ...], image_key: st
 def _examples(builder: Any, split: str, image_key: str, label_key: str) -> Examples:
     import tensorflow_datasets as tfds
 
+    from keras_inception.data.parallel import untuned
+
     def from_position(start: int) -> Iterator[Example]:
         examples = builder.as_dataset(
             split=split,
@@ -160,7 +162,7 @@ def _examples(builder: Any, split: str, image_key: str, label_key: str) -> Examp
             read_config=tfds.ReadConfig(try_autocache=False),
         )
         labelled = 0
-        for number, example in enumerate(examples.as_numpy_iterator()):
+        for number, example in enumerate(untuned(examples).as_numpy_iterator()):
             label = int(example[label_key])
             if label < 0:  # of a hidden test
                 continue
