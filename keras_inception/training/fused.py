@@ -22,13 +22,13 @@ def fuse(model: keras.Model) -> None:
             layer.call = functools.partial(_call, layer, layer.call)
 
 
-def approach(average: tf.Variable, value: tf.Tensor, rate: float | tf.Tensor) -> None:
-    """Move an average by a share of its distance towards a value.
+def assign_moving_average(average: tf.Variable, value: tf.Tensor, rate: float | tf.Tensor) -> None:
+    """Move an average by a share of its distance towards a value, in one operation.
 
     Args:
-        average: A variable.
+        average: A variable of floats, of any shape.
         value: Of its shape and type.
-        rate: The share.
+        rate: The share, in [0, 1]: one less the decay.
     """
     tf.raw_ops.ResourceApplyGradientDescent(
         var=average.handle, alpha=tf.cast(rate, average.dtype), delta=average - value
@@ -67,6 +67,6 @@ def _call(
     )
     # TensorFlow's variance estimates that of all images, with one less than their number below; Keras's is the batch's.
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], variance.dtype)
-    approach(layer.moving_mean.value, mean, 1 - layer.momentum)
-    approach(layer.moving_variance.value, variance * ((count - 1) / count), 1 - layer.momentum)
+    assign_moving_average(layer.moving_mean.value, mean, 1 - layer.momentum)
+    assign_moving_average(layer.moving_variance.value, variance * ((count - 1) / count), 1 - layer.momentum)
     return outputs

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.config import TrainingConfig
 from keras_inception.googlenet import MAIN
-from keras_inception.training.fused import approach, fuse
+from keras_inception.training.fused import assign_moving_average, fuse
 from keras_inception.training.replicas import SeveralReplicas, given, never_empty, summed, synchronize
 
 #: Before the name of a row in the logs: the norm of its gradient, a mean over the epoch.
@@ -179,12 +179,12 @@ class Average:
         context = tf.distribute.get_replica_context()
         if context.num_replicas_in_sync == 1:  # a strategy's update of each variable takes milliseconds to trace
             for average, weight in zip(self.variables, self._weights, strict=True):
-                approach(average.value, weight.value, rate)
+                assign_moving_average(average.value, weight.value, rate)
             return
 
         def on_all(strategy: tf.distribute.Strategy, rate: tf.Tensor) -> None:
             for average, weight in zip(self.variables, self._weights, strict=True):
-                strategy.extended.update(average.value, approach, args=(weight.value, rate), group=False)
+                strategy.extended.update(average.value, assign_moving_average, args=(weight.value, rate), group=False)
 
         context.merge_call(on_all, args=(rate,))
 
