@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from keras_inception.cli.screen import check_output, console, counting, flag, several
+from keras_inception.cli.screen import ArchitectureName, check_output, console, counting, flag, several
 
 if TYPE_CHECKING:
     from keras_inception.analysis.output_size import Step
@@ -47,7 +47,7 @@ def table(
 
 
 def reduction(
-    architecture: Positional[Annotated[str | None, flag("[ARCHITECTURE]", "googlenet")]] = None,
+    architecture: ArchitectureName = None,
     inputs: Annotated[int | None, flag("INT", "the examples and modules")] = None,
     filters: Annotated[int | None, flag("INT", "the examples and modules")] = None,
     kernel: Annotated[int | None, flag("INT", "the examples and modules")] = None,

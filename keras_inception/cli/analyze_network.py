@@ -5,11 +5,21 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from keras_inception.cli.screen import check_output, console, counting, flag, load_tensorflow, print_table, say
+from keras_inception.cli.screen import (
+    ArchitectureName,
+    Run,
+    check_output,
+    console,
+    counting,
+    flag,
+    load_tensorflow,
+    print_table,
+    say,
+)
 
 
 def receptive_field(
-    architecture: Positional[Annotated[str | None, flag("[ARCHITECTURE]", "googlenet")]] = None,
+    architecture: ArchitectureName = None,
     photograph: Annotated[Path | None, flag("FILE", "the picture is grey")] = None,
     measure: Annotated[bool, FlagCreatePairsOff] = False,
     run: Annotated[Path | None, flag("RUN", "weights at random")] = None,
@@ -76,7 +86,7 @@ def receptive_field(
 
 
 def activations(
-    run: Positional[Annotated[Path, arg(metavar="RUN")]],
+    run: Run,
     photograph: Positional[Annotated[Path, arg(metavar="PHOTOGRAPH")]],
     module: Annotated[str | None, flag("NAME", "the one in the middle")] = None,
     split: Literal["validation", "test", "train"] = "validation",
@@ -124,7 +134,7 @@ def activations(
 
 
 def correlation(
-    run: Positional[Annotated[Path, arg(metavar="RUN")]],
+    run: Run,
     row: Annotated[str | None, flag("NAME", "the last module")] = None,
     split: Literal["train", "validation"] = "train",
     images: Annotated[int | None, flag("INT", "all of the split")] = None,
@@ -183,7 +193,7 @@ def correlation(
 
 
 def gradients(
-    architecture: Positional[Annotated[str | None, flag("[ARCHITECTURE]", "googlenet")]] = None,
+    architecture: ArchitectureName = None,
     run: Annotated[Path | None, flag("RUN", "a network that has not been trained")] = None,
     normalization: Annotated[str, arg(metavar="KINDS", help_behavior_hint="(default: all)")] = "",
     image_size: Annotated[int | None, flag("INT", "the architecture's, or the run's")] = None,
@@ -243,7 +253,7 @@ def gradients(
 
 
 def other_sizes(
-    run: Positional[Annotated[Path, arg(metavar="RUN")]],
+    run: Run,
     sizes: Annotated[str, arg(metavar="PX", help_behavior_hint="(default: 3/4, 1, 5/4 and 3/2 of the run's)")] = "",
     split: Literal["validation", "test", "train"] = "validation",
     output: Annotated[Path | None, flag("FOLDER", "nothing is written")] = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import console, counting, fields, flag, load_tensorflow, print_json
+from keras_inception.cli.screen import Source, console, counting, fields, flag, load_tensorflow, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,7 @@ _TABLE_ROWS = 40
 
 
 def check(
-    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
+    source: Source,
     output: Annotated[Path | None, flag("FOLDER", "check- and the source's name, here")] = None,
     data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,
     json: Annotated[bool, FlagCreatePairsOff] = False,
@@ -78,7 +78,7 @@ def _print_table(screen: "Console", table: "Table", folder: Path) -> None:
 
 
 def preview(
-    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
+    source: Source,
     output: Path = Path("preview.png"),
     image_size: Annotated[int | None, flag("INT", "224, or the run's")] = None,
     images: int = 6,
@@ -139,7 +139,7 @@ def preview(
 
 
 def convert(
-    source: Positional[Annotated[str, arg(metavar="SOURCE")]],
+    source: Source,
     output: Positional[Annotated[Path, arg(metavar="OUTPUT")]],
     shard_size_mb: int = 256,
     data_dir: Annotated[str | None, flag("FOLDER", "TFDS's own, ~/tensorflow_datasets")] = None,

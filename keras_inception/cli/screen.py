@@ -7,9 +7,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
 from keras_inception.errors import InceptionError
 
@@ -31,6 +31,12 @@ def flag(metavar: str, default: str) -> Any:
 def several(metavar: str) -> Any:
     """Describe words of which there may be any number, one at least."""
     return arg(metavar=f"{metavar} [{metavar} ...]", help_behavior_hint="(one or more)")
+
+
+#: What several commands take without a flag: a run's folder, a collection as --data names it, and a table.
+Run = Positional[Annotated[Path, arg(metavar="RUN")]]
+Source = Positional[Annotated[str, arg(metavar="SOURCE")]]
+ArchitectureName = Positional[Annotated[str | None, flag("[ARCHITECTURE]", "googlenet")]]
 
 
 def console() -> "Console":

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from keras_inception.cli.screen import console, load_tensorflow, say
+from keras_inception.cli.screen import Run, console, load_tensorflow, say
 
 # Of every batch normalisation of torchvision's: how many batches it has seen.
 _COUNTERS = "num_batches_tracked"
@@ -45,7 +45,7 @@ def import_weights(
 
 
 def publish(
-    run: Positional[Annotated[Path, arg(metavar="RUN")]],
+    run: Run,
     out: Annotated[Path, arg(metavar="FOLDER")],
     licence: Annotated[str, arg(metavar="NAME")],
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
