@@ -13,7 +13,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rounds import Contender, Options, Part, bars, middle, pairs, say, screen, show, with_onednn  # beside this file
+from rounds import (
+    Contender,
+    Options,
+    Part,
+    bars,
+    middle,
+    pairs,
+    panel,
+    say,
+    screen,
+    show,
+    with_onednn,
+)  # beside this file
 
 BATCH, SIZE, IMAGES, WORKERS = 32, 224, 1000, 2
 WARM_UP_BATCHES, SECONDS = 10, 3.0
@@ -65,9 +77,11 @@ def examples(read: Any, view: Any) -> Iterable[Any]:
     """Return batches of what `view` makes of every image in turn, without order, labels or values."""
     import tensorflow as tf
 
+    from keras_inception.data.parallel import untuned
+
     positions = tf.data.Dataset.range(2**60)
     views = positions.map(lambda p: view(p % len(read), p // len(read)), num_parallel_calls=tf.data.AUTOTUNE)
-    return views.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    return untuned(views.batch(BATCH).prefetch(2))
 
 
 def pipeline(share: float, **config: Any) -> Any:
@@ -256,11 +270,11 @@ def show_rates(rates: dict[str, dict[str, list[float]]]) -> None:
 
 
 def compare(options: Options) -> Any:
+    epochs = PART.take_turns([EPOCH, TUNED], options.rounds)
     with tempfile.TemporaryDirectory() as scratch:
         folders = {"ELPV, 300×300 px PNG": elpv(), "512×512 px JPEG": enlarged(elpv(), Path(scratch) / "jpeg")}
         rates: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in KINDS} for name in folders}
         waits: dict[str, list[float]] = {name: [] for name in folders}
-        epochs = PART.take_turns([EPOCH, TUNED], options.rounds)
         for number in range(options.rounds):
             for name, path in folders.items():
                 for kind, found in rates[name].items():
@@ -272,7 +286,9 @@ def compare(options: Options) -> Any:
     for name, shares in waits.items():
         say(f"{name}: {WAITING} {middle(shares, '.2%')}")
     show(epochs, SECONDS_OF_EPOCH, title=SECONDS_OF_EPOCH, over=EPOCH)
-    return rates | {WAITING: waits} | epochs, bars({f"{name}: {RATE}": found for name, found in rates.items()})
+    panels = {f"{name}: {RATE}": found for name, found in rates.items()}
+    drawn = panels | {SECONDS_OF_EPOCH: panel(epochs, SECONDS_OF_EPOCH)}
+    return rates | {WAITING: waits, SECONDS_OF_EPOCH: epochs}, bars(drawn)
 
 
 if __name__ == "__main__":

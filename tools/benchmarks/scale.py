@@ -11,6 +11,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,31 +50,25 @@ PART = Part(__file__, {STEP: Contender(step, with_onednn(True)), ON_A_CORE: Cont
 
 def images_per_second(processes: int) -> float:
     """Return what so many processes train together, each on a core of its own."""
-    launch = [sys.executable, str(LAUNCH), "--workers", str(processes)]
-    return BATCH * processes / _seconds(_begun([*launch, *_on_a_core(BATCH * processes)]))
+    launch = (sys.executable, str(LAUNCH), "--workers", str(processes))
+    return BATCH * processes / seconds_on_cores(BATCH * processes, before=launch)
 
 
 def images_per_second_apart(processes: int) -> float:
     """Return what as many train that know nothing of each other."""
-    begun = [_begun([*_on_a_core(BATCH), str(core)]) for core in range(processes)]
-    return sum(BATCH / _seconds(process) for process in begun)
+    with ThreadPoolExecutor(processes) as pool:
+        jobs = [pool.submit(seconds_on_cores, BATCH, core) for core in range(processes)]
+        return sum(BATCH / job.result() for job in jobs)
 
 
-def _on_a_core(batch: int) -> list[str]:
-    return [sys.executable, __file__, "--measure", ON_A_CORE, str(batch), str(SIZE_OF_PROCESSES), "1"]
-
-
-def _begun(command: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, **with_onednn(True)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def _seconds(process: subprocess.Popen[str]) -> float:
-    """Wait for a measurement, and return the seconds of a step."""
-    stdout, stderr = process.communicate()
-    if process.returncode:
-        sys.exit(stderr)
-    said = next(line for line in reversed(stdout.splitlines()) if SECONDS in line)
+def seconds_on_cores(batch: int, core: int = 0, before: Sequence[str] = ()) -> float:
+    """Return the seconds of a step of a process on a core, or of all that the words `before` its command start."""
+    setting = (str(batch), str(SIZE_OF_PROCESSES), "1", str(core))
+    command = [*before, sys.executable, __file__, "--measure", ON_A_CORE, *setting]
+    done = subprocess.run(command, env={**os.environ, **with_onednn(True)}, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr)
+    said = next(line for line in reversed(done.stdout.splitlines()) if SECONDS in line)
     return json.loads(said[said.index("{") :])[SECONDS]
 
 

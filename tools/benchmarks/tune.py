@@ -85,22 +85,22 @@ def rank(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: 
     begin_with_network_of(
         SearchFolder(folder / f"budget-{BUDGETS[0]}"), SearchFolder(folder / "rank-inherited"), oracle="random"
     )
-    for kind, searched in {"rank": (), "rank-sizes": ("--search", "size")}.items():
+    for name, title, searched in (("rank", "of 0.5x", ()), ("rank-sizes", "of 0.2x to 0.5x", ("--search", "size"))):
         common = [*data, *searched, "--oracle", "random", "--trials", str(trials), "--epochs", str(epochs)]
-        inherited = search(folder / f"{kind}-inherited", *common, "--supernet-epochs", str(SHARED_EPOCHS)).trials()
-        scratch = search(folder / f"{kind}-scratch", *common, "--from-scratch").trials()
+        inherited = search(folder / f"{name}-inherited", *common, "--supernet-epochs", str(SHARED_EPOCHS)).trials()
+        scratch = search(folder / f"{name}-scratch", *common, "--from-scratch").trials()
         assert [trial.values for trial in inherited] == [trial.values for trial in scratch]
         scored = [pair for pair in zip(inherited, scratch, strict=True) if None not in (pair[0].top1, pair[1].top1)]
-        table = Table("trial", "multiply-adds", "inherited", "from scratch", title=f"{kind}: top-1 of validation")
+        table = Table("trial", "multiply-adds", "inherited", "from scratch", title=f"top-1 of validation, {title}")
         for one, two in scored:
             table.add_row(str(one.number), f"{one.multiply_adds:,}", f"{one.top1:.1%}", f"{two.top1:.1%}")
         screen.print(table)
-        for name, other in {
-            "inherited weights": [one.top1 for one, _ in scored],
-            "multiply-adds": [one.multiply_adds for one, _ in scored],
-        }.items():
-            tau, chance = kendalltau(other, [two.top1 for _, two in scored])
-            screen.print(f"Kendall's tau of {name}: {tau:.2f} (p {chance:.3f} under no order at all)")
+        orders = {"inherited weights": [one.top1 for one, _ in scored]}
+        if searched:  # what the size alone tells
+            orders["multiply-adds"] = [one.multiply_adds for one, _ in scored]
+        for by, order in orders.items():
+            tau, chance = kendalltau(order, [two.top1 for _, two in scored])
+            screen.print(f"Kendall's tau by {by}: {tau:.2f} (p {chance:.3f} under no order at all)")
 
 
 def budgets(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: Console) -> None:
