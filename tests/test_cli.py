@@ -1,6 +1,7 @@
 """Every command through its entry point, on tiny data; what a user gets wrong ends in one line and status 2."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -247,6 +248,16 @@ def test_an_error_is_the_only_line_on_stderr_of_a_real_process(tmp_path, stripes
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "keras-inception: training.batch_size is 1000, larger than the 56 training images; lower it"
+    ]
+
+
+@pytest.mark.parametrize("backend", ["jax", "nonsense"])
+def test_another_backend_of_keras_ends_in_one_line_installed_or_not(backend, tmp_path):
+    words = ("--data", "digits", "--run-dir", str(tmp_path / "r"))
+    done = command("train", *words, env={**os.environ, "KERAS_BACKEND": backend})
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"keras-inception: Keras runs on {backend!r}; training and export need KERAS_BACKEND=tensorflow"
     ]
 
 

@@ -110,6 +110,8 @@ def load_tensorflow(kernels: bool | None = None) -> None:
     """
     if kernels is not None and "tensorflow" not in sys.modules:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(kernels))
+    # Before Keras is imported too, which ends in a traceback where that backend is not installed.
+    _check_backend(os.environ.get("KERAS_BACKEND") or "tensorflow")
     with tempfile.TemporaryFile() as said:
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)
@@ -118,13 +120,15 @@ def load_tensorflow(kernels: bool | None = None) -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-            if keras.config.backend() != "tensorflow":
-                raise InceptionError(
-                    f"Keras runs on {keras.config.backend()!r}; training and export need KERAS_BACKEND=tensorflow"
-                )
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+    _check_backend(keras.config.backend())
+
+
+def _check_backend(name: str) -> None:
+    if name != "tensorflow":
+        raise InceptionError(f"Keras runs on {name!r}; training and export need KERAS_BACKEND=tensorflow")
 
 
 def check_model(path: Path) -> None:
