@@ -1,6 +1,7 @@
 """Files that are never half-written: each is made beside its place, brought to the disk, and renamed."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -27,6 +28,12 @@ def written_beside(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def left_beside(path: Path) -> list[Path]:
+    """Return what processes killed in `written_beside` left of writing `path`; it can be deleted."""
+    beside = path.parent.glob(f".{glob.escape(path.stem)}-*/")
+    return [folder for folder in beside if {child.name for child in folder.iterdir()} <= {path.name}]
 
 
 def write_text(path: Path, text: str) -> None:

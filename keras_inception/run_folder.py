@@ -16,7 +16,7 @@ from typing import Any, Literal
 from keras_inception.architecture import Architecture
 from keras_inception.config import RunConfig
 from keras_inception.errors import ConfigError, RunError
-from keras_inception.files import write_text, written_beside
+from keras_inception.files import left_beside, write_text, written_beside
 
 _LOG = logging.getLogger(__name__)
 
@@ -153,7 +153,8 @@ class RunFolder:
             raise RunError("--resume goes on with a run and --overwrite deletes it; give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{str(self.path)!r} is a file; give --run-dir a folder")
-        filled = self.path.is_dir() and any(child != self.lock for child in self.path.iterdir())
+        ours = {self.lock, *left_beside(self.config_json)}
+        filled = self.path.is_dir() and bool(set(self.path.iterdir()) - ours)
         if filled and not resume and not overwrite:
             raise RunError(f"run folder {str(self.path)!r} exists; give --resume to go on, or --overwrite to delete it")
         if filled and not self.config_json.exists():
@@ -167,7 +168,7 @@ class RunFolder:
                 ) from None
 
     def start(self, config: RunConfig, architecture: Architecture, classes: tuple[str, ...]) -> None:
-        """Begin a new run: empty the folder and write what the run is."""
+        """Begin a new run: empty the folder and write what the run is; killed in between, it can be begun again."""
         self.path.mkdir(parents=True, exist_ok=True)
         # Not the folder itself: it may be a link, a mounted disk or the current folder. Nor config.json: it marks the
         # folder as a run, also one that is killed now. Nor the lock: another process could hold one of the same name.

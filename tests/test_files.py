@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import keras_inception
-from keras_inception.files import folder_written_beside, write_json, write_text, written_beside
+from keras_inception.files import folder_written_beside, left_beside, write_json, write_text, written_beside
 
 ROOT = Path(keras_inception.__file__).parents[1]
 LINES = 1_000_000  # 10 MB: long enough to be caught half-way
@@ -127,6 +127,17 @@ def test_a_writer_that_wrote_nothing_is_an_error_and_the_old_file_stays(tmp_path
         pass
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_of_a_file_is_told_from_all_else(tmp_path):
+    (tmp_path / ".a-killed1").mkdir()
+    (tmp_path / ".a-killed2").mkdir()
+    (tmp_path / ".a-killed2" / "a.json").write_text("{")
+    for kept in (".a-mine", ".b-killed", "a-killed"):
+        (tmp_path / kept).mkdir()
+    (tmp_path / ".a-mine" / "notes.txt").write_text("mine")
+    (tmp_path / ".a-file").write_text("mine")
+    assert {path.name for path in left_beside(tmp_path / "a.json")} == {".a-killed1", ".a-killed2"}
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):

@@ -171,6 +171,17 @@ def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(r
     assert "0.5" in said
 
 
+@pytest.mark.parametrize("written", [(), ("architecture.json",), ("architecture.json", "labels.txt", "data.json")])
+def test_a_run_killed_before_its_first_state_begins_again(written, run, stripes, tiny, tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    for name in ("config.json", *written):
+        shutil.copy(run / name, folder / name)
+    assert main(["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume", "--epochs", "4"]) == 0
+    assert RunFolder(folder).architecture() == RunFolder(run).architecture()
+    assert len(RunFolder(folder).metrics()) == 4
+
+
 def test_resume_with_another_architecture_in_the_same_file_is_refused(run, stripes, tiny, tmp_path, capsys):
     folder = tmp_path / "r"
     shutil.copytree(run, folder)

@@ -129,10 +129,33 @@ def test_another_programs_config_json_makes_no_run(folder, options):
     refusal(lambda: folder.check_new(**options))
 
 
-def test_a_run_that_was_killed_when_it_had_written_its_configuration_can_be_overwritten(run):
-    run.architecture_json.unlink()
-    run.labels_txt.unlink()
-    run.check_new(resume=False, overwrite=True)
+# Begins a run, and is killed by itself when it brings a file to the disk or renames one for the n-th time.
+STARTER = """
+import itertools, os, signal, sys
+from pathlib import Path
+from keras_inception.architecture import get_architecture
+from keras_inception.config import RunConfig
+from keras_inception.run_folder import RunFolder
+calls = itertools.count(1)
+def deadly(function):
+    def called(*words):
+        if next(calls) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*words)
+    return called
+os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+RunFolder(Path(sys.argv[1])).start(RunConfig(), get_architecture("googlenet"), ("a", "b"))
+"""
+
+
+@pytest.mark.parametrize("when", range(1, 7))
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_a_run_that_is_killed_while_it_begins_can_be_begun_again(when, options, folder):
+    killed = subprocess.run([sys.executable, "-c", STARTER, str(folder.path), str(when)])
+    assert killed.returncode == -signal.SIGKILL
+    folder.check_new(**{"resume": False, "overwrite": False} | options)
+    folder.start(CONFIG, TABLE, CLASSES)
+    assert sorted(file.name for file in folder.path.iterdir()) == ["architecture.json", "config.json", "labels.txt"]
 
 
 def test_a_start_deletes_what_an_earlier_run_left(run):

@@ -181,6 +181,13 @@ def test_a_search_is_not_overwritten_by_accident(scored, tmp_path):
     assert (tmp_path / "photos" / "holiday.jpg").exists()
 
 
+def test_a_search_that_was_killed_as_it_began_can_be_begun(tmp_path):
+    folder = SearchFolder(tmp_path / "search")
+    (folder.path / ".search-killed").mkdir(parents=True)
+    folder.begin(config(), resume=True, overwrite=False)
+    assert folder.config() == config()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

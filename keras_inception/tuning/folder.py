@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_inception.budget import Budget
 from keras_inception.errors import RunError
-from keras_inception.files import write_json, write_text
+from keras_inception.files import left_beside, write_json, write_text
 from keras_inception.run_folder import RunFolder
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.front import GIVEN, Trial, as_csv
@@ -113,7 +113,7 @@ class SearchFolder:
                     f"another --search-dir"
                 )
             self._check_same(config)
-        elif self.path.exists() and any(child != lock for child in self.path.iterdir()):
+        elif self.path.exists() and set(self.path.iterdir()) - {lock, *left_beside(self.search_json)}:
             raise RunError(f"{str(self.path)!r} is not empty and holds no search; give another --search-dir")
         write_text(self.search_json, config.to_json())
 
