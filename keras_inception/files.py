@@ -33,7 +33,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 def left_beside(path: Path) -> list[Path]:
     """Return what processes killed in `written_beside` left of writing `path`; it can be deleted."""
     beside = path.parent.glob(f".{glob.escape(path.stem)}-*/")
-    return [folder for folder in beside if {child.name for child in folder.iterdir()} <= {path.name}]
+    return [folder for folder in beside if {child.name for child in folder.glob("*")} <= {path.name}]
 
 
 def write_text(path: Path, text: str) -> None:

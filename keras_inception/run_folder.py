@@ -142,6 +142,10 @@ class RunFolder:
             return "finished"
         return "stopped"
 
+    def is_begun(self) -> bool:
+        """Return whether a process has written all that `start` writes; one that was killed may have written less."""
+        return self.labels_txt.exists() or self.checkpoints.exists()
+
     def check_new(self, *, resume: bool, overwrite: bool) -> None:
         """Refuse a folder that would lose something.
 
@@ -179,7 +183,7 @@ class RunFolder:
                 child.unlink()
         write_text(self.config_json, config.to_json())
         write_text(self.architecture_json, architecture.to_json())
-        write_text(self.labels_txt, "".join(f"{name}\n" for name in classes))
+        write_text(self.labels_txt, "".join(f"{name}\n" for name in classes))  # last: see is_begun
 
     def config(self) -> RunConfig:
         """Read the configuration.

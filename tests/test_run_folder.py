@@ -153,8 +153,10 @@ RunFolder(Path(sys.argv[1])).start(RunConfig(), get_architecture("googlenet"), (
 def test_a_run_that_is_killed_while_it_begins_can_be_begun_again(when, options, folder):
     killed = subprocess.run([sys.executable, "-c", STARTER, str(folder.path), str(when)])
     assert killed.returncode == -signal.SIGKILL
+    assert not folder.is_begun()
     folder.check_new(**{"resume": False, "overwrite": False} | options)
     folder.start(CONFIG, TABLE, CLASSES)
+    assert folder.is_begun()
     assert sorted(file.name for file in folder.path.iterdir()) == ["architecture.json", "config.json", "labels.txt"]
 
 

@@ -107,6 +107,9 @@ def load_tensorflow(kernels: bool | None = None) -> None:
 
     Args:
         kernels: Whether with those of oneDNN; None leaves it to TensorFlow.
+
+    Raises:
+        InceptionError: Keras is to run on another backend.
     """
     if kernels is not None and "tensorflow" not in sys.modules:
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(kernels))

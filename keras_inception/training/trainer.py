@@ -106,7 +106,7 @@ def train(
                 _LOG.info("%s has finished all its %s epochs; more --epochs go on", folder.path, config.training.epochs)
                 return folder.summary()
     dataset = dataset or load_dataset(config.data)
-    if chief and resume and folder.checkpoints.exists():
+    if chief and resume and folder.is_begun():
         _check_same_data(folder, dataset)
     job = Training(config, dataset, devices, on_images)
     with folder.claimed() if chief else contextlib.nullcontext():
@@ -344,10 +344,7 @@ def _log_rate(config: RunConfig) -> None:
 
 
 def _check_same_config(folder: RunFolder, config: RunConfig) -> None:
-    """Refuse to resume a run with another configuration; only the number of epochs may grow.
-
-    Before its first state a run begins again, and may have been killed before it had written more than this.
-    """
+    """Refuse to resume a run with another configuration; only the number of epochs may grow."""
     old, new = _flat(folder.config()), _flat(config)
     for field in sorted(new.keys() - {"name", "training.epochs"}):
         if old.get(field) != new[field]:
@@ -355,7 +352,7 @@ def _check_same_config(folder: RunFolder, config: RunConfig) -> None:
                 f"the run in {str(folder.path)!r} was started with {field} = {old.get(field)!r}, not {new[field]!r}; "
                 f"give the same, or --overwrite to begin again"
             )
-    if folder.checkpoints.exists() and folder.architecture() != config.model.table():
+    if folder.is_begun() and folder.architecture() != config.model.table():
         raise RunError(
             f"{config.model.architecture} has changed since the run in {str(folder.path)!r} began; bring it back, or "
             f"--overwrite to begin again"
