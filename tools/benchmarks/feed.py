@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rounds import (
+from rounds import (  # tools/benchmarks/rounds.py, beside this file
     Contender,
     Options,
     Part,
@@ -25,7 +25,7 @@ from rounds import (
     screen,
     show,
     with_onednn,
-)  # beside this file
+)
 
 BATCH, SIZE, IMAGES, WORKERS = 32, 224, 1000, 2
 WARM_UP_BATCHES, SECONDS = 10, 3.0
