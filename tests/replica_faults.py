@@ -1,7 +1,8 @@
 """What Keras does on two replicas, and what this project does: run as a program, it prints both as JSON.
 
 A process of its own, since logical devices must be asked for before TensorFlow runs, and oneDNN before it is imported.
-The network is a convolution and a classifier on 4×4 px, so that every figure can be followed.
+The network is two convolutions and a classifier on 4×4 px, so that every figure can be followed; with one, whose inputs
+are zeros in a blank image, its gradients would be zeros too.
 """
 
 import json
@@ -18,7 +19,7 @@ from keras_inception.training.devices import strategy
 from keras_inception.training.model import TrainingModel
 from keras_inception.training.optimizers import optimizer
 
-TABLE = Architecture("tiny", rows=(Conv("conv1", 4, kernel=3),), image_size=4)
+TABLE = Architecture("tiny", rows=(Conv("conv1", 4, kernel=3), Conv("conv2", 4, kernel=3)), image_size=4)
 STEPS = 3
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(24, 4, 4, 3)).astype(np.float32)

@@ -118,8 +118,7 @@ def never_empty(data: Any) -> Iterator[Any]:
 
 def given(values: tf.Tensor) -> tf.Tensor:
     """Return zeros in the place of values that come from a blank image."""
-    there = _given.get()
-    return values if there is None else tf.where(there, values, tf.zeros_like(values))
+    return _where(_given.get(), values)
 
 
 def synchronize(model: keras.Model) -> None:
@@ -232,17 +231,24 @@ def _moments(layer: keras.layers.BatchNormalization, inputs: tf.Tensor, mask: An
     mean = tf.reduce_sum(counts * means, axis=0) / total
     variance = tf.reduce_sum(squares + counts * tf.square(means - mean), axis=0) / total
 
+    there = _given.get()  # which has ended when gradients are taken
+
     # The sums are made outside: the search for variables in what tf.custom_gradient decorates then ends at once.
     @tf.custom_gradient
     def attached(x: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> Any:
         def gradient(of_mean: tf.Tensor, of_variance: tf.Tensor) -> tuple[tf.Tensor, None, None]:
             of_mean, of_variance = tf.unstack(summed(tf.stack([of_mean, of_variance])) / total)
-            return given(of_channels(of_mean) + 2 * of_channels(of_variance) * (x - of_channels(mean))), None, None
+            of_x = of_channels(of_mean) + 2 * of_channels(of_variance) * (x - of_channels(mean))
+            return _where(there, of_x), None, None
 
         return (tf.identity(mean), tf.identity(variance)), gradient
 
     mean, variance = attached(x, mean, variance)
     return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
+
+
+def _where(there: tf.Tensor | None, values: tf.Tensor) -> tf.Tensor:
+    return values if there is None else tf.where(there, values, tf.zeros_like(values))
 
 
 def _of_all_replicas(values: tf.Tensor) -> tf.Tensor:
