@@ -5,6 +5,7 @@ Three questions, with googlenet-small at width 0.25 on a part of Fashion-MNIST a
   better than the given widths scaled alike? Three seeds, from scratch; test split.
 - rank: do inherited weights order networks as training them from scratch does? Kendall's tau over the same proposals:
   of one cost, with the shared network of the search at 0.5x, and of 0.2x to 0.5x, with one that is trained for these.
+  Of the latter also how far training them from scratch once more, with another seed, agrees with that.
 - oracles: what do random search and Hyperband from scratch find, and when?
 """
 
@@ -29,7 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau
 
-from keras_inception.evaluation.over_seeds import spread
+from keras_inception.data.dataset import VALIDATION
+from keras_inception.evaluation.over_seeds import spread, top1, trained_over_seeds
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import ranked
 
@@ -41,6 +43,7 @@ NETWORK = (
 )
 EPOCHS, SHARED_EPOCHS = 12, 20
 BUDGETS = ("0.5x", "0.25x")
+SEED, OTHER_SEED = 1, 2
 # Images of each of the ten classes, the first of each file. Half of those that a search sees are for validation, so
 # that it can tell networks apart: 3,000 answers have a standard deviation of 0.6 points at 87%.
 IMAGES = {"train": {"train": 300, "validation": 300}, "t10k": {"test": 1000}}
@@ -88,7 +91,8 @@ def rank(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: 
     for name, title, searched in (("rank", "of 0.5x", ()), ("rank-sizes", "of 0.2x to 0.5x", ("--search", "size"))):
         common = [*data, *searched, "--oracle", "random", "--trials", str(trials), "--epochs", str(epochs)]
         inherited = search(folder / f"{name}-inherited", *common, "--supernet-epochs", str(SHARED_EPOCHS)).trials()
-        scratch = search(folder / f"{name}-scratch", *common, "--from-scratch").trials()
+        trained = search(folder / f"{name}-scratch", *common, "--from-scratch")
+        scratch = trained.trials()
         assert [trial.values for trial in inherited] == [trial.values for trial in scratch]
         scored = [pair for pair in zip(inherited, scratch, strict=True) if None not in (pair[0].top1, pair[1].top1)]
         table = Table("trial", "multiply-adds", "inherited", "from scratch", title=f"top-1 of validation, {title}")
@@ -96,11 +100,26 @@ def rank(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: 
             table.add_row(str(one.number), f"{one.multiply_adds:,}", f"{one.top1:.1%}", f"{two.top1:.1%}")
         screen.print(table)
         orders = {"inherited weights": [one.top1 for one, _ in scored]}
-        if searched:  # what the size alone tells
-            orders["multiply-adds"] = [one.multiply_adds for one, _ in scored]
+        if searched:
+            orders["multiply-adds"] = [one.multiply_adds for one, _ in scored]  # what the size alone tells
+            orders[f"training with seed {OTHER_SEED}"] = _trained_again(trained, [two.number for _, two in scored])
         for by, order in orders.items():
             tau, chance = kendalltau(order, [two.top1 for _, two in scored])
             screen.print(f"Kendall's tau by {by}: {tau:.2f} (p {chance:.3f} under no order at all)")
+
+
+def _trained_again(found: SearchFolder, trials: list[int]) -> list[float]:
+    """Return top-1 of networks that a search trained, trained with another seed; what is done is not repeated."""
+    run = found.config().run
+    configs = {f"trial{number}": run.with_table(found.architecture(number)) for number in trials}
+    runs = trained_over_seeds(
+        configs,
+        found.path.with_name(f"{found.path.name}-again"),
+        seeds=[OTHER_SEED],
+        splits=(),
+        on_run=lambda name, seed: print(f"training {name} with seed {seed}", flush=True),
+    )
+    return [top1(folder, VALIDATION) for _, _, folder in runs]
 
 
 def budgets(folder: Path, data: tuple[str, ...], trials: int, epochs: int, screen: Console) -> None:
@@ -200,7 +219,7 @@ def main(
         minutes: Of each search from scratch.
     """
     screen = Console(width=None if sys.stdout.isatty() else 140)
-    data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK, "--seed", "1")
+    data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK, "--seed", str(SEED))
     jobs: dict[str, Any] = {
         "budgets": lambda: budgets(folder, data, trials, epochs, screen),
         "rank": lambda: rank(folder, data, ranked_trials, epochs, screen),
