@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from keras_inception.config import DataConfig
 from keras_inception.data.check import NEAR_BITS, advice, check_dataset
 from keras_inception.data.dataset import ImageDataset
 from keras_inception.data.sources import load_dataset
+from keras_inception.errors import DataError
 
 
 def scene(seed: int, size: int = 120, channels: int = 3) -> np.ndarray:
@@ -149,7 +152,54 @@ def test_a_manifest_and_its_broken_rows(tmp_path):
     assert check.counts["test"] == {"a": 2, "b": 1}
     assert check.readable["test"] == {"a": 1, "b": 1}
     assert check.passed_over == ()
-    assert "33.3% of test is more than --max-broken 1.0% allows" in advice(check)[0]
+    assert advice(check)[0] == "1 broken file: left out in training"
+
+
+@pytest.mark.parametrize(
+    ("broken", "refused"),
+    [
+        ({"validation": 2}, None),  # 2 of 200, though 2 of 50 in validation
+        ({"validation": 3}, "1.5%"),
+        ({"train": 1, "validation": 1}, None),
+        ({"train": 2, "validation": 1}, "1.5%"),
+        ({"test": 9}, None),
+        ({"train": 3, "test": 9}, "1.5%"),
+    ],
+)
+def test_it_says_that_training_will_refuse_where_training_does(broken, refused):
+    from made_images import PLAIN, numbered, split_of
+
+    from keras_inception.data.images import check_broken, read_images
+
+    images = {"train": numbered(150), "validation": numbered(50), "test": numbered(10)}
+    for split, count in broken.items():
+        images[split][:count] = [None] * count
+    splits = {split: split_of(arrays) for split, arrays in images.items()}
+    said = advice(check_dataset(ImageDataset("made", ("a", "b", "c"), splits)))[0]
+    read = [read_images(splits[split], DataConfig(**PLAIN)) for split in ("train", "validation")]
+    if refused is None:
+        check_broken(read, DataConfig().max_broken)
+        assert "max-broken" not in said
+    else:
+        with pytest.raises(DataError, match=re.escape(refused)):
+            check_broken(read, DataConfig().max_broken)
+        assert f"; {refused} of train and validation together is more than --max-broken 1.0% allows" in said
+
+
+@pytest.mark.parametrize("source", ["../photos", "../link/../photos", "../photos/", "../other/photos"])
+def test_files_passed_over_are_those_that_are_no_images_however_the_folder_is_spelt(tmp_path, monkeypatch, source):
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(scene(number)).save(tmp_path / "photos" / label / f"{number}.png")
+    (tmp_path / "photos" / "a" / "notes.txt").write_text("text")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "other").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "here")
+    check = check_dataset(load_dataset(DataConfig(source=source)))
+    assert [os.path.relpath(os.path.realpath(name), tmp_path) for name in check.passed_over] == ["photos/a/notes.txt"]
 
 
 def test_a_collection_without_a_readable_image(tmp_path):

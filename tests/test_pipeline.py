@@ -628,24 +628,19 @@ def test_what_cannot_be_paired_is_refused_with_what_can(division):
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(7, [3, 3, 1]), (6, [3, 3])])
-def test_the_last_batch_is_kept_dropped_or_padded_as_asked(count, sizes):
-    images = numbered_images(count)
-
-    def shown(remainder):
-        options = {"batch_size": 3, "outputs": ["main"], "remainder": remainder}
-        return list(evaluation_batches(images, DataConfig(**PLAIN), **options).as_numpy_iterator())
-
-    assert [len(inputs) for inputs, _ in shown("keep")] == sizes
-    assert numbers(shown("keep")) == list(range(count))
-    assert [len(inputs) for inputs, _ in shown("drop")] == [3, 3]
-    options = {"batch_size": 3, "outputs": ["main"], "remainder": "pad", "classes": 3}
+def test_the_last_batch_is_kept_or_padded_as_asked(count, sizes):
+    images, options = numbered_images(count), {"batch_size": 3, "outputs": ["main"]}
+    kept = list(evaluation_batches(images, DataConfig(**PLAIN), **options).as_numpy_iterator())
+    assert [len(inputs) for inputs, _ in kept] == sizes
+    assert numbers(kept) == list(range(count))
+    options |= {"remainder": "pad", "classes": 3}
     padded = list(pipeline.evaluation_batches(images, DataConfig(**PLAIN), **options).as_numpy_iterator())
     assert {len(inputs) for inputs, _, _ in padded} == {3}
     weights = np.concatenate([weights for _, _, weights in padded])
     assert weights.sum() == count
     assert weights.tolist() == sorted(weights.tolist(), reverse=True)
     np.testing.assert_array_equal(
-        np.concatenate([i for i, _, _ in padded])[weights == 1], np.concatenate([i for i, _ in shown("keep")])
+        np.concatenate([i for i, _, _ in padded])[weights == 1], np.concatenate([i for i, _ in kept])
     )
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from keras_inception.cli import main
 from keras_inception.config import DataConfig
 from keras_inception.data import conversion
-from keras_inception.data.dataset import SPLITS, ImageDataset, Split
+from keras_inception.data.dataset import SPLITS, ImageDataset, Split, file_split
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import DataError
 
@@ -287,7 +287,7 @@ def test_killed_from_outside_it_keeps_what_was_finished(scans, whole, tmp_path):
     assert {name: (output / name).stat().st_ino for name in kept} == kept
 
 
-def test_an_unfinished_folder_is_refused_as_a_source(photos, copy, tmp_path):
+def test_an_unfinished_folder_is_refused_as_a_source(copy):
     (copy / "shards.json").unlink()
     (copy / "unfinished").mkdir()
     (copy / "unfinished" / "conversion.json").write_text("{}")
@@ -350,6 +350,26 @@ def test_a_damaged_record_is_a_broken_image(copy, undisturbed):
     assert "convert the source again" in message
 
 
+@pytest.mark.parametrize("channels", [3, 1])  # decoded by TensorFlow, and by Pillow
+def test_a_record_damaged_while_it_is_used_is_named(copy, monkeypatch, channels):
+    import tensorflow as tf
+
+    from keras_inception.data.images import lost_image, read_images
+    from keras_inception.data.pipeline import evaluation_batches
+
+    monkeypatch.setattr("keras_inception.data.images._MEMORY_SHARE", 0)
+    config = DataConfig(image_size=8, channels=channels)
+    images = read_images(load(copy).splits["train"], config)
+    assert images.broken == []
+    flip(copy / "train-00000.array_record", 8_000)
+    batches = evaluation_batches(images, config, batch_size=len(images), outputs=[], classes=2)
+    with pytest.raises(tf.errors.OpError) as caught:
+        next(iter(batches))
+    said = lost_image(caught.value)
+    assert re.match(rf"record \d of {re.escape(str(copy))}/train-00000\.array_record cannot be read; convert", said)
+    assert len(said.splitlines()) == 1
+
+
 def test_a_shard_that_goes_while_it_is_used_gives_broken_images(copy):
     split = load(copy).splits["train"]
     (copy / "train-00000.array_record").unlink()
@@ -404,8 +424,49 @@ def test_a_file_in_place_of_the_folder_is_refused(photos, tmp_path):
     assert "is a file" in refusal(convert, photos, tmp_path / "x")
 
 
-def test_the_source_itself_is_refused(copy):
-    assert "is the source itself" in refusal(convert, copy, copy)
+@pytest.mark.parametrize("spelt", ["copy", "./copy/", "here/../copy", "link", "link/../link", "above/copy"])
+def test_the_source_itself_is_refused_however_it_is_spelt(copy, tmp_path, monkeypatch, spelt):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(copy)
+    (tmp_path / "above").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = content(copy)
+    for source, output in ((copy, spelt), (spelt, copy), ("copy", spelt)):
+        assert "is the source itself" in refusal(convert, source, Path(output), overwrite=True)
+    assert content(copy) == before
+
+
+@pytest.mark.parametrize("place", ["file/shards", "/proc/shards", "x" * 300])
+def test_a_place_where_no_folder_can_be_made_is_refused(photos, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    message = refusal(convert, photos, Path(place))
+    assert message.startswith(f"{place!r} cannot hold shards: ")
+    assert message.endswith("; give another folder")
+
+
+def test_a_folder_that_may_not_be_written_is_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # as root, who may run this, may write all
+    assert refusal(convert, photos, tmp_path / "out").startswith(f"{str(tmp_path / 'out')!r} may not be written; give")
+    assert os.listdir(tmp_path / "out") == []
+
+
+def test_a_description_that_may_not_be_read_is_refused(photos, copy, monkeypatch):
+    def refused(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    message = f"{str(copy / 'shards.json')!r} may not be read; give yourself the permission"
+    assert refusal(load, copy) == refusal(convert, photos, copy) == message
+
+
+def test_shards_without_images_for_train_are_refused(tmp_path):
+    gone = file_split([tmp_path / f"{number}.png" for number in range(4)], [0, 1, 0, 1])
+    there = Split(["x"] * 4, np.asarray([0, 1, 0, 1], np.int32), lambda index: b"x")
+    splits = {"train": gone, "validation": there, "test": there}
+    written = conversion.convert(ImageDataset("n", ("a", "b"), splits), tmp_path / "out")
+    assert [shard.records for shard in written] == [0, 4, 4]
+    assert "holds no images for train; delete it and convert the source again" in refusal(load, tmp_path / "out")
 
 
 @pytest.mark.parametrize("size", [0, -1])

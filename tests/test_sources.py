@@ -1,8 +1,10 @@
 """What a user may name as data: class folders made here, the packaged sets, and what is told apart by its name."""
 
 import csv
+import errno
 import hashlib
 import importlib.metadata
+import io
 import os
 import re
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from keras_inception.config import DataConfig
-from keras_inception.data.sources import image_files, is_tfds, load_dataset
+from keras_inception.data.sources import folder_split, image_files, is_tfds, load_dataset
 from keras_inception.errors import DataError
 
 
@@ -149,6 +151,63 @@ def test_images_may_lie_deeper_and_be_of_every_format(tmp_path):
 def test_a_folder_below_a_hidden_one_can_be_given(tmp_path):
     fill(tmp_path / ".cache" / "data", ["a", "b"])
     assert load(tmp_path / ".cache" / "data").classes == ("a", "b")
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    """Imitate what may not be read: as root, who may run this, may read all."""
+    locked = []
+
+    def is_locked(path):
+        return not isinstance(path, int) and any(Path(path).is_relative_to(folder) for folder in locked)
+
+    def guarded(call):
+        def then(path, *arguments, **options):
+            if is_locked(path):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return call(path, *arguments, **options)
+
+        return then
+
+    for module, name in ((os, "scandir"), (os, "listdir"), (os, "stat"), (io, "open")):
+        monkeypatch.setattr(module, name, guarded(getattr(module, name)))
+    monkeypatch.setattr(os, "access", lambda path, mode: not is_locked(path))
+    return locked.append
+
+
+def test_a_class_folder_that_may_not_be_read_is_refused_and_not_left_out(tmp_path, monkeypatch):
+    fill(tmp_path, ["a", "b", "c"])
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path) == tmp_path / "b":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    message = f"{str(tmp_path / 'b')!r} may not be read; give yourself the permission"
+    assert refusal(tmp_path).startswith(message)
+    for call in (image_files, lambda folder: folder_split(folder, ["a", "b", "c"])):
+        with pytest.raises(DataError, match=re.escape(message)):
+            call(tmp_path)
+
+
+def test_a_hidden_folder_that_may_not_be_read_is_in_nobodys_way(tmp_path, lock):
+    fill(tmp_path, ["a", "b"])
+    draw(tmp_path / "a" / ".cache" / "x.png")
+    lock(tmp_path / "a" / ".cache")
+    assert sum(sizes(load(tmp_path)).values()) == 20
+
+
+@pytest.mark.parametrize("source", ["locked/photos", "locked/photos/", "./locked/photos", "locked"])
+def test_a_folder_that_may_not_be_entered_is_refused(tmp_path, monkeypatch, lock, source):
+    fill(tmp_path / "locked" / "photos", ["a", "b"])
+    monkeypatch.chdir(tmp_path)
+    lock(Path("locked"))
+    message = "'locked' may not be read; give yourself the permission"
+    assert refusal(source).startswith(message)
+    with pytest.raises(DataError, match=message):
+        folder_split(Path(source), ["a", "b"])
 
 
 def test_image_files_are_sorted(tmp_path):

@@ -1,11 +1,23 @@
 """data: what is in a collection, what the network sees of it, and a copy that is read fast."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from keras_inception.cli.screen import Source, console, counting, fields, flag, load_tensorflow, print_json
+from keras_inception.cli.screen import (
+    Source,
+    check_output,
+    console,
+    counting,
+    fields,
+    flag,
+    load_tensorflow,
+    print_json,
+    say,
+    say_left_out,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,23 +49,24 @@ def check(
     from keras_inception.config import DataConfig
     from keras_inception.data.check import check_dataset
     from keras_inception.data.sources import is_tfds, load_dataset
-    from keras_inception.report.collection import check_output, report_name, summary, tables, write_report
+    from keras_inception.report import collection
 
-    folder = output or Path(report_name(source))
-    check_output(folder, source)
+    folder = output or Path(collection.report_name(source))
+    check_output(folder, folder=True)
+    collection.check_output(folder, source)
     if is_tfds(source):
         load_tensorflow()
     screen = console()
     dataset = load_dataset(DataConfig(source=source, data_dir=data_dir))
     with counting(screen, "reading images") as on_images:
         found = check_dataset(dataset, on_images)
-    write_report(found, folder)
+    collection.write_report(found, folder)
     if json:
         print_json(found.to_json())
         return
-    for table in tables(found):
+    for table in collection.tables(found):
         _print_table(screen, table, folder)
-    screen.print(f"{summary(found)}\n\nThe report stands in {folder / 'check.html'}", highlight=False, markup=False)
+    say(screen, f"{collection.summary(found)}\n\nThe report stands in {folder / 'check.html'}")
 
 
 def _print_table(screen: "Console", table: "Table", folder: Path) -> None:
@@ -71,9 +84,7 @@ def _print_table(screen: "Console", table: "Table", folder: Path) -> None:
         shown.add_row(*(Text(cell(value)) for value in row))
     screen.print(shown)
     if len(table.rows) > _TABLE_ROWS:
-        screen.print(
-            f"… {len(table.rows) - _TABLE_ROWS:,} more rows in {folder / 'check.json'}", highlight=False, markup=False
-        )
+        say(screen, f"… {len(table.rows) - _TABLE_ROWS:,} more rows in {folder / 'check.json'}")
     screen.print()
 
 
@@ -108,8 +119,9 @@ def preview(
     for name, value in (("images", images), ("epochs", epochs)):
         if value < 1:
             raise ConfigError(f"{name} is {value}; it takes a number ≥ 1")
+    check_output(output, folder=False)
     folder = RunFolder(Path(source))
-    is_run = folder.config_json.is_file()
+    is_run = os.path.isfile(folder.config_json)  # no run where it may not be read: load_dataset says so
     start = folder.config() if is_run else RunConfig().override({"data.source": source})
     given = {"data.image_size": image_size, "data.data_dir": data_dir}
     config = start.override({name: value for name, value in given.items() if value is not None} | fields(set))
@@ -133,9 +145,8 @@ def preview(
         title=f"{dataset.name}: {len(read)} {split} images at {config.data.image_size} px",
     )
     screen = console()
-    for line in read.broken:
-        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
-    screen.print(f"wrote {output}", highlight=False, markup=False)
+    say_left_out(screen, read.broken)
+    say(screen, f"wrote {output}")
 
 
 def convert(
@@ -171,11 +182,9 @@ def convert(
         written = conversion.convert(
             dataset, output, shard_bytes=shard_size_mb * 1_000_000, overwrite=overwrite, on_images=on_images
         )
-    for line in (line for shard in written for line in shard.left_out):
-        screen.print(f"left out: {line}", style="yellow", highlight=False, markup=False)
-    screen.print(
+    say_left_out(screen, [line for shard in written for line in shard.left_out])
+    say(
+        screen,
         f"{sum(shard.records for shard in written):,} images in {len(written):,} shards, "
         f"{sum(shard.bytes for shard in written) / 1e6:,.1f} MB, stand in {printable(str(output))}",
-        highlight=False,
-        markup=False,
     )

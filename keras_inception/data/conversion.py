@@ -114,7 +114,7 @@ def convert(
     Raises:
         DataError: `folder` is the source, holds something else or cannot be written, or `shard_bytes` is too small.
     """
-    if dataset.provenance.get("place") == str(folder.absolute()):
+    if _is_same(dataset.provenance.get("place"), folder):
         raise DataError(f"{str(folder)!r} is the source itself; give another folder")
     source = {**dataset.provenance, "name": dataset.name, "fingerprint": dataset.fingerprint()}
     total = sum(map(len, dataset.splits.values()))
@@ -134,6 +134,14 @@ def convert(
         overwrite=overwrite,
         on_done=count,
     )
+
+
+def _is_same(place: str | None, folder: Path) -> bool:
+    """Return whether a place is that folder, however both are spelt."""
+    try:
+        return place is not None and os.path.samefile(place, folder)
+    except OSError:  # there is no such folder yet
+        return False
 
 
 def write_shards(
@@ -406,11 +414,16 @@ def _holds(path: Path, shard: Shard) -> bool:
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes that convert into it; wait for one that does."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{str(folder)!r} is a file; give a folder for the shards")
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{str(folder)!r} is a file; give a folder for the shards")
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise DataError(f"{str(folder)!r} cannot hold shards: {error.strerror}; give another folder") from None
+    try:
+        if not os.access(folder, os.W_OK):
+            raise DataError(f"{str(folder)!r} may not be written; give yourself the permission, or another folder")
         _lock(handle, folder)
         yield
     finally:

@@ -5,6 +5,7 @@ from typing import Literal
 import tensorflow as tf
 
 from keras_inception.config import DataConfig
+from keras_inception.data.sizing import LONGEST
 from keras_inception.errors import DataError
 
 #: How many crops of an image may be asked for.
@@ -98,19 +99,19 @@ def _shortened_to(image: tf.Tensor, shorter: int, config: DataConfig) -> tf.Tens
     return tf.image.resize(image, target, config.resize, antialias=True)
 
 
-def _centre_of_strip(image: tf.Tensor, limit: int = 8) -> tf.Tensor:
+def _centre_of_strip(image: tf.Tensor) -> tf.Tensor:
     """Cut the centre out of a strip, whose longer side, resized, would fill the memory and be cut off."""
-    top, left = tf.unstack(_beyond(image, limit))
+    top, left = tf.unstack(_beyond(image))
     height, width = tf.unstack(tf.shape(image)[:2])
     return image[top : height - top, left : width - left]  # as much on both sides: the centre stays
 
 
-def _ends_and_centre_of_strip(image: tf.Tensor, limit: int = 8) -> tf.Tensor:
+def _ends_and_centre_of_strip(image: tf.Tensor) -> tf.Tensor:
     """Take out of a strip what lies between its three squares, for the reason of `_centre_of_strip`.
 
     Its ends and its centre keep their places, and further pixels on either side, which resizing looks at.
     """
-    for axis, beyond in enumerate(tf.unstack(_beyond(image, limit))):
+    for axis, beyond in enumerate(tf.unstack(_beyond(image))):
         length = tf.shape(image)[axis]
         end = (length - 2 * beyond) // 4
         kept = [tf.range(end), tf.range(end + beyond, length - end - beyond), tf.range(length - end, length)]
@@ -118,10 +119,10 @@ def _ends_and_centre_of_strip(image: tf.Tensor, limit: int = 8) -> tf.Tensor:
     return image
 
 
-def _beyond(image: tf.Tensor, limit: int) -> tf.Tensor:
-    """Return half of what height and width have beyond `limit` times the shorter of them, rounded down."""
+def _beyond(image: tf.Tensor) -> tf.Tensor:
+    """Return half of what height and width have beyond `LONGEST` times the shorter of them, rounded down."""
     sides = tf.shape(image)[:2]
-    return tf.maximum(sides - limit * tf.reduce_min(sides), 0) // 2
+    return tf.maximum(sides - LONGEST * tf.reduce_min(sides), 0) // 2
 
 
 def _rounded(pixels: tf.Tensor) -> tf.Tensor:

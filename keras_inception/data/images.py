@@ -168,7 +168,7 @@ def check_broken(parts: Collection[Images], allowed: float) -> None:
 
 def lost_image(error: tf.errors.OpError) -> str | None:
     """Return what an error says of an image that can no longer be read; None if it is an error of another kind."""
-    said = re.search(r".*( cannot be decoded: |; No such file|; Permission denied).*", error.message)
+    said = re.search(r".*( cannot be decoded: | cannot be read; |; No such file|; Permission denied).*", error.message)
     return None if said is None else re.sub(r"^({{.*}} |.*DataError: )*", "", said[0]).strip()
 
 

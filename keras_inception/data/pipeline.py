@@ -21,7 +21,7 @@ from keras_inception.data.randaugment import erased, randaugmented
 from keras_inception.errors import ConfigError
 
 #: What becomes of a last batch that is not full.
-Remainder = Literal["keep", "drop", "pad"]
+Remainder = Literal["keep", "pad"]
 
 # Batches that are ready before they are asked for.
 _PREFETCHED = 2
@@ -118,9 +118,16 @@ def training_views(images: Images, config: DataConfig, *, seed: int, epochs: int
     return views.round().astype(np.uint8).reshape(len(images), epochs, *views.shape[1:])
 
 
-def evaluation_views(images: Images, config: DataConfig) -> np.ndarray:
-    """Return every image as evaluation sees it: uint8 of shape `(images, size, size, channels)`."""
-    views = untuned(tf.data.Dataset.range(len(images)).map(lambda index: _network_sized(images, index, config)))
+def evaluation_views(images: Images, config: DataConfig, positions: np.ndarray | None = None) -> np.ndarray:
+    """Return images as evaluation sees them: uint8 of shape `(images, size, size, channels)`.
+
+    Args:
+        images: What `read_images` returned.
+        config: Size, resize and crop.
+        positions: Of which images; by default all.
+    """
+    chosen = tf.data.Dataset.from_tensor_slices(np.arange(len(images)) if positions is None else positions)
+    views = untuned(chosen.map(lambda index: _network_sized(images, index, config)))
     return np.stack(list(views.as_numpy_iterator()))
 
 
@@ -144,8 +151,7 @@ def evaluation_batches(
         batch_size: Images in a batch, over all workers.
         outputs: Names of the model's outputs; all get the same labels.
         classes: How many there are.
-        remainder: The last batch may be smaller ("keep"), is left out ("drop"), or is filled up with black images
-            ("pad").
+        remainder: The last batch may be smaller ("keep"), or is filled up with black images ("pad").
         worker: As for `training_batches`; workers and replicas need full batches.
         workers: As for `training_batches`.
         replicas: As for `training_batches`.
@@ -169,7 +175,7 @@ def evaluation_batches(
     if len(mine) < len(places):  # filling always comes last
         filling = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), examples.element_spec)
         examples = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(len(places) - len(mine)))
-    batches = examples.batch(share // replicas, drop_remainder=remainder != "keep")
+    batches = examples.batch(share // replicas, drop_remainder=remainder == "pad")
     return untuned(batches.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(_PREFETCHED))
 
 

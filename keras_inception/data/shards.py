@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_inception.data.dataset import SPLITS, Collection, Split
+from keras_inception.data.dataset import SPLITS, TRAIN, Collection, Split
 from keras_inception.data.decode import printable
 from keras_inception.errors import DataError
 from keras_inception.files import file_sha256
@@ -49,7 +49,8 @@ def read_shards(folder: Path) -> Collection:
     Sizes of all files are checked here, a record's own checksum whenever it is read.
 
     Raises:
-        DataError: The folder is not finished, a file is missing or damaged, or it is of a later version.
+        DataError: The folder is not finished or has nothing to train on, a file is missing or damaged, or it is of a
+            later version.
     """
     description = read_json(folder / DESCRIPTION)
     if not description:
@@ -62,19 +63,27 @@ def read_shards(folder: Path) -> Collection:
         )
     for file in (*description["shards"], description["index"]):
         _check_size(folder / file["file"], file["bytes"])
-    return Collection(tuple(description["classes"]), _read_index(folder, description), _provenance(folder, description))
+    splits = _read_index(folder, description)
+    if TRAIN not in splits:
+        raise DataError(
+            f"{str(folder)!r} holds no images for train; delete it and convert the source again once its images can be "
+            f"read"
+        )
+    return Collection(tuple(description["classes"]), splits, _provenance(folder, description))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; return an empty one where there is no file.
 
     Raises:
-        DataError: It is no JSON object.
+        DataError: It is no JSON object, or may not be read.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except PermissionError:
+        raise DataError(f"{str(path)!r} may not be read; give yourself the permission") from None
     except ValueError:
         value = None
     if not isinstance(value, dict):

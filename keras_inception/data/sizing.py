@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_inception.config import DataConfig
 
-# Longest side kept, as a multiple of the shorter one: `crops` says why.
-_LIMIT = 8
+#: Longest side kept, as a multiple of the shorter one: `crops` says why.
+LONGEST = 8
 
 
 def model_input(image: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -28,7 +28,7 @@ def square(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """Resize the shorter side, antialiased, and cut out the centre: uint8 `(size, size, channels)`."""
     size = config.image_size
     assert size is not None  # a run's and an exported file's is known
-    beyond = np.maximum(np.array(image.shape[:2]) - _LIMIT * min(image.shape[:2]), 0) // 2
+    beyond = np.maximum(np.array(image.shape[:2]) - LONGEST * min(image.shape[:2]), 0) // 2
     image = image[beyond[0] : image.shape[0] - beyond[0], beyond[1] : image.shape[1] - beyond[1]]
     factor = round(size / config.crop_fraction) / min(image.shape[:2])
     pixels = image.astype(np.float32)

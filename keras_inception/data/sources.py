@@ -1,10 +1,11 @@
 """What a user may name as data: a folder, a manifest, shards, a TFDS name, or one of the two packaged sets."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.resources
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,26 @@ _ELPV_BLOCKS = {
 _ELPV_CLASSES = ("mono-defective", "mono-functional", "poly-defective", "poly-functional")
 
 
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what may not be read into one line that names it, or the folder above it that may not be entered."""
+    try:
+        yield
+    except PermissionError as error:
+        place = Path(error.filename)
+        while not os.access(place.parent, os.X_OK) and place != place.parent:
+            place = place.parent
+        raise DataError(
+            f"{str(place)!r} may not be read; give yourself the permission, or leave it out of the data"
+        ) from None
+
+
 def load_dataset(config: DataConfig) -> ImageDataset:
     """Return the data set that `config.source` names, with all three splits.
 
     Raises:
-        DataError: There is no such folder, file or set, it holds no images or a single class, or it cannot be
-            downloaded.
+        DataError: There is no such folder, file or set, it holds no images or a single class, or a part of it may not
+            be read or cannot be downloaded.
     """
     if not config.source:
         raise DataError(
@@ -57,6 +72,7 @@ def load_dataset(config: DataConfig) -> ImageDataset:
     return collection.completed(config.source, config.validation_fraction, config.test_fraction, config.split_seed)
 
 
+@_refusing()
 def is_tfds(source: str) -> bool:
     """Return whether a source is none but a TFDS name, for which TensorFlow is loaded."""
     is_path = _path(source).exists() or source.startswith((".", "~", os.sep)) or source.endswith(os.sep)
@@ -64,13 +80,17 @@ def is_tfds(source: str) -> bool:
 
 
 def _collection(config: DataConfig) -> Collection:
-    path = _path(config.source)
     if config.source in _PACKAGED:
         return _PACKAGED[config.source]()
     if is_tfds(config.source):
         from keras_inception.data.tfds_sets import read_tfds
 
         return read_tfds(config.source, config.data_dir, tuple(_PACKAGED))
+    return _from_disk(_path(config.source))
+
+
+@_refusing()
+def _from_disk(path: Path) -> Collection:
     if path.suffix.lower() in manifest.ENDINGS and not path.is_dir():
         return manifest.read_manifest(path)
     return read_shards(path) if is_shards(path) else _class_folders(path)
@@ -80,14 +100,30 @@ def _path(source: str) -> Path:
     return Path(os.path.expanduser(source))
 
 
+@_refusing()
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files below `folder`, by their endings, sorted; hidden ones are passed over."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    """Return the image files below `folder`, by their endings, sorted; hidden ones are passed over.
+
+    Raises:
+        DataError: A folder may not be read: its images would be missing without a word.
+    """
+    found = (path for path in _visible(folder) if path.suffix.lower() in ENDINGS)
     # A broken link or a folder named like an image counts, so that it is reported; a pipe would block who reads it.
-    files = (path for path in found if path.is_file() or path.is_dir() or path.is_symlink())
-    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in found if path.is_file() or path.is_dir() or path.is_symlink())
 
 
+def _visible(folder: Path) -> Iterator[Path]:
+    """Yield all below a folder but what is hidden; raises OSError where a folder cannot be listed."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in (*folders, *files) if not name.startswith("."))
+
+
+@_refusing()
 def folder_split(folder: Path, classes: Sequence[str]) -> tuple[Split, bool]:
     """Return the images below a folder, and whether they are labelled: whether they lie in folders named by classes.
 
@@ -96,7 +132,8 @@ def folder_split(folder: Path, classes: Sequence[str]) -> tuple[Split, bool]:
         classes: Names of the classes.
 
     Raises:
-        DataError: There is no such folder, it holds no images, or only some of them lie in class folders.
+        DataError: There is no such folder, it holds no images, only some of them lie in class folders, or some may not
+            be read.
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder {str(folder)!r}; give --data a folder of images")

@@ -44,7 +44,7 @@ def file_name(text: str) -> str:
 def report_name(source: str) -> str:
     """Return what the folder of a report is called: check- and the source's name."""
     path = Path(source).expanduser()
-    return f"check-{file_name(path.resolve().name if path.exists() else source)}"
+    return f"check-{file_name(path.resolve().name if os.path.exists(path) else source)}"
 
 
 def check_output(folder: Path, source: str) -> None:
@@ -58,7 +58,7 @@ def check_output(folder: Path, source: str) -> None:
         DataError: It is a file, holds something that no report has, or lies in `source`.
     """
     inside = Path(source).expanduser().resolve()
-    if inside.is_dir() and folder.resolve().is_relative_to(inside):
+    if os.path.isdir(inside) and folder.resolve().is_relative_to(inside):
         raise DataError(
             f"the report {str(folder)!r} would stand among the images of {source!r}; give --output a folder outside"
         )
