@@ -103,15 +103,15 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _found(folder: Path, depth: int) -> Iterator[RunFolder]:
     run = RunFolder(folder)
-    # Other programs have a config.json too.
-    if run.config_json.is_file() and (run.architecture_json.is_file() or _is_readable(run)):
-        yield run
+    try:
+        # Other programs have a config.json too.
+        if run.config_json.is_file() and (run.architecture_json.is_file() or _is_readable(run)):
+            yield run
+            return
+        children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except PermissionError:
         return
     if depth:
-        try:
-            children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-        except PermissionError:
-            return
         for child in children:
             yield from _found(child, depth - 1)
 

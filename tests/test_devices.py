@@ -28,6 +28,13 @@ def test_a_gpu_that_is_not_there_is_named():
         strategy("gpu:93")
 
 
+def test_a_gpu_that_is_named_twice_is_used_once(monkeypatch):
+    gpu = SimpleNamespace(name="/physical_device:GPU:0")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [gpu])
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda devices: devices)
+    assert strategy("gpu:0,0") == ["GPU:0"]
+
+
 def test_logical_cpus_are_mirrored_and_cannot_come_too_late():
     code = (
         "import tensorflow as tf\n"

@@ -139,6 +139,22 @@ def test_a_broken_newest_state_gives_way_to_the_one_before(run, tiny, stripes, t
     assert [row["epoch"] for row in RunFolder(folder).metrics()] == list(range(1, 6))
 
 
+@pytest.mark.parametrize("lost", ["all states are damaged", "the states are deleted"])
+def test_a_run_without_a_state_to_go_on_from_is_left_as_it_is(lost, run, tiny, stripes, tmp_path, capsys):
+    folder = tmp_path / "r"
+    shutil.copytree(run, folder)
+    if lost == "the states are deleted":
+        shutil.rmtree(folder / "checkpoints")
+    for state in (folder / "checkpoints").glob("*.npz"):
+        state.write_bytes(state.read_bytes()[:1000])
+    (folder / "note.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"}
+    words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]
+    assert main([*words, "--epochs", "5"]) == 2
+    assert str(folder / "checkpoints") in capsys.readouterr().err.splitlines()[-1]
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, monkeypatch):
     saved = np.savez

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,21 @@ def test_a_wrong_folder_ends_in_one_line(tmp_path, capsys):
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert str(tmp_path) in said
+
+
+def test_a_folder_that_may_not_be_entered_is_passed_over(tmp_path, monkeypatch):
+    """As Python 3.11 says it of a folder that this user may list but not enter."""
+    make(tmp_path / "run", top1=(0.5,))
+    (tmp_path / "closed").mkdir()
+    known = Path.is_file
+
+    def is_file(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return known(path)
+
+    monkeypatch.setattr(Path, "is_file", is_file)
+    assert [found.path.name for found in list_runs(tmp_path)] == ["run"]
 
 
 def test_runs_load_no_tensorflow(tmp_path):

@@ -1,5 +1,6 @@
 """Training: reproducible, in every precision, on broken images too, and what ends it."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -10,12 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_inception.architecture import get_architecture
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
 from keras_inception.data.dataset import ImageDataset
+from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ArchitectureError, ConfigError, RunError
 from keras_inception.run_folder import RunFolder
 from keras_inception.training import trainer
+from keras_inception.training.devices import strategy
 from keras_inception.training.session import Training, resolved
 
 
@@ -62,17 +66,22 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_state(stripe
 
 
 @pytest.mark.parametrize(
-    ("fits", "said"),
-    [(2, "2 fit: give --batch-size 2, or keep 8 with --set training.accumulation=4"), (0, "for any smaller batch")],
+    ("size", "fits", "said"),
+    [
+        (8, 2, "2 fit: give --batch-size 2, or keep 8 with --set training.accumulation=4"),
+        (50, 6, "6 fit: give --batch-size 6, or keep 50 with --set training.accumulation=10"),  # 9 do not divide 50
+        (8, 0, "for any smaller batch"),
+    ],
 )
-def test_too_little_memory_says_which_batch_would_fit(fits, said, stripes, tiny, tmp_path, capsys, monkeypatch):
+def test_too_little_memory_says_which_batch_would_fit(size, fits, said, stripes, tiny, tmp_path, capsys, monkeypatch):
     def too_large(batch_size):
         if batch_size > fits:
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
 
-    monkeypatch.setattr(Training, "fit_epoch", lambda job, *given: too_large(8))
+    monkeypatch.setattr(Training, "fit_epoch", lambda job, *given: too_large(size))
     monkeypatch.setattr(Training, "take_step", lambda job, batch_size: too_large(batch_size))
-    assert main(["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny]) == 1
+    words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--batch-size", str(size)]
+    assert main(words) == 1
     assert said in capsys.readouterr().err
 
 
@@ -81,6 +90,70 @@ def test_a_second_process_does_not_train_in_the_same_folder(stripes, tiny, tmp_p
     with folder.claimed():
         assert main(["train", "--data", str(stripes), "--run-dir", str(folder.path), *tiny]) == 2
     assert "is being trained by process" in capsys.readouterr().err
+
+
+def test_a_run_that_came_while_images_were_read_is_not_deleted(run, tmp_path):
+    folder = tmp_path / "r"
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (30, 30, 3), dtype=np.uint8) for _ in range(20)]
+    dataset = ImageDataset.from_arrays(images, ["a", "b"] * 10)
+    config = RunFolder(run).config()
+
+    def comes(done: int, total: int) -> None:
+        if not folder.exists():
+            shutil.copytree(run, folder)
+
+    with pytest.raises(RunError, match="exists; give --resume"):
+        trainer.train(config, folder, dataset=dataset, on_images=comes)
+    assert RunFolder(folder).summary() == RunFolder(run).summary()
+    assert (folder / "best.keras").read_bytes() == (run / "best.keras").read_bytes()
+
+
+def test_images_that_count_much_are_no_loss_that_has_exploded(run, tmp_path):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (30, 30, 3), dtype=np.uint8) for _ in range(20)]
+    config = RunFolder(run).config().override({"training.epochs": 1, "training.learning_rate": 1e-6})
+    losses = []
+    for name, weight in (("light", 1), ("heavy", 100)):
+        dataset = ImageDataset.from_arrays(images, ["a", "b"] * 10, weights=[weight] * 20)
+        losses.append(trainer.train(config, tmp_path / name, dataset=dataset)["last"]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)  # an epoch's figures are of images that count alike
+
+
+def test_a_disk_that_is_full_at_the_end_is_said_in_one_line(stripes, tiny, tmp_path, capsys, monkeypatch):
+    def full(*given, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainer, "write_run_report", full)
+    words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--epochs", "1"]
+    assert main(words) == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.undo()
+    assert main([*words, "--resume"]) == 0
+    assert RunFolder(tmp_path / "r").state() == "finished"
+
+
+def test_a_dry_run_times_single_steps(run):
+    config = RunFolder(run).config().override({"training.steps_per_execution": 6})
+    job = Training(config, load_dataset(config.data), strategy("cpu:1"), lambda done, total: None)
+    assert len(job.measure(5)) == 5
+
+
+def test_a_run_is_begun_from_when_its_table_is_gone(stripes, tmp_path):
+    table = tmp_path / "table.json"
+    table.write_text(get_architecture("googlenet-small").to_json(), "utf-8")
+    words = ["train", "--data", str(stripes), "--image-size", "32", "--batch-size", "8", "--epochs", "1"]
+    given = ["--architecture", str(table), "--width", "0.05"]
+    assert main([*words, *given, "--run-dir", str(tmp_path / "r")]) == 0
+    table.unlink()
+    assert main([*words, "--recipe", "finetune", "--from", str(tmp_path / "r"), "--dry-run"]) == 0
+
+
+def test_a_configuration_that_is_no_text_ends_in_one_line(tmp_path, capsys):
+    (tmp_path / "c.json").write_bytes(b"\xff\xfe\x00")
+    assert main(["train", "--config", str(tmp_path / "c.json"), "--run-dir", str(tmp_path / "r")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "c.json' cannot be read" in line
 
 
 def test_a_dry_run_measures_and_writes_nothing(stripes, tiny, tmp_path, capsys, monkeypatch):
@@ -92,7 +165,7 @@ def test_a_dry_run_measures_and_writes_nothing(stripes, tiny, tmp_path, capsys, 
     assert not list(tmp_path.iterdir())
 
 
-def test_fine_tuning_begins_with_the_weights_and_holds_the_rows_asked_for(run, tmp_path, capsys):
+def test_fine_tuning_begins_with_the_weights_and_holds_the_rows_asked_for(run, tmp_path):
     """On other classes: the classifiers are new, all below them is that of the run."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (30, 30, 3), dtype=np.uint8) for _ in range(60)]

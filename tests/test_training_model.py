@@ -102,6 +102,15 @@ def test_a_batch_in_parts_gives_the_step_of_the_whole():
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
+def test_the_loss_of_a_step_is_that_of_all_its_parts():
+    whole, parts = model(), model(accumulation=4)
+    for made in (whole, parts):
+        made.fit(batches(size=16), shuffle=False, verbose=0)
+    found = [float(made.get_metrics_result()[STEP_LOSS]) for made in (whole, parts)]
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
+    assert found[0] == pytest.approx(float(whole.get_metrics_result()["loss"]), rel=1e-6)
+
+
 def test_fused_batch_normalisation_ends_with_the_weights_of_kerass_which_false_leaves():
     normalized = TABLE.with_normalization("batch")
     fused, plain = model(normalized), model(normalized, fused=False)

@@ -150,10 +150,10 @@ def check_output(path: Path, *, folder: bool) -> None:
     from keras_inception.errors import ConfigError
 
     place = path if folder else path.parent
-    while not place.exists() and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:
         place = place.parent
-    if not place.is_dir() or (not folder and path.is_dir()):
-        what = f"{str(place)!r} is a file" if not place.is_dir() else "that is a folder"
+    if not os.path.isdir(place) or (not folder and os.path.isdir(path)):
+        what = f"{str(place)!r} is a file" if not os.path.isdir(place) else "that is a folder"
         raise ConfigError(f"output is {str(path)!r}, and {what}; give --output another place")
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -218,7 +218,10 @@ def read_text(path: Path) -> str:
 
     if not path.is_file():
         raise ConfigError(f"there is no configuration {str(path)!r}; give the config.json of a run")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{str(path)!r} cannot be read ({error}); give the config.json of a run") from None
 
 
 def print_json(value: Any) -> None:

@@ -191,7 +191,10 @@ def _start(config: Path | None, recipe: str | None, start_from: str | None) -> "
     if start_from in PUBLISHED:
         return start.override(_of_published(PUBLISHED[start_from]))
     if Path(start_from).is_dir():
-        source = RunFolder(Path(start_from)).config()
+        run = RunFolder(Path(start_from))
+        source = run.config()
+        if source.model.architecture.endswith(".json"):  # which may have moved; the run has its own
+            source = source.with_table(run.architecture_json)
         return start.override(
             {
                 f"{section}.{field}": getattr(getattr(source, section), field)

@@ -17,6 +17,9 @@ from keras_inception.report.pictures import draw_confusion, draw_curves, draw_ov
 from keras_inception.run_folder import RunFolder
 from keras_inception.runs import flat
 
+#: From positions of images to uint8 `(positions, size, size, channels)`.
+Views = Callable[[np.ndarray], np.ndarray]
+
 _HARDEST = 24
 _MAIN = "main"
 _RATE = "learning_rate"
@@ -32,7 +35,7 @@ def write_run_report(
     *,
     answers: np.ndarray | None,
     labels: np.ndarray | None,
-    views: np.ndarray | None,
+    views: Views | None,
     names: Sequence[str] = (),
 ) -> None:
     """Write report.html from what stands in the folder so far, and from the answers of the best model.
@@ -41,7 +44,7 @@ def write_run_report(
         folder: Of a run, in its middle or finished.
         answers: Probabilities for the validation images, of shape `(images, classes)`; None leaves out what they show.
         labels: Positions of the true classes, of shape `(images,)`; needed with `answers`.
-        views: The images as the network sees them, uint8 of shape `(images, size, size, channels)`; None shows none.
+        views: Makes the images at positions as the network sees them; None shows none.
         names: Of the images, as the hardest are called.
     """
     config, rows, classes = folder.config(), folder.metrics(), [printable(name) for name in folder.labels()]
@@ -86,7 +89,7 @@ def _course(folder: RunFolder, rows: Sequence[dict[str, float]]) -> Iterator[Sec
     yield Section("Curves", "", [_results(rows)], pictures)
     if norms := folder.gradients():
         caption = "Norm of the gradients of every row of the architecture: a mean over the steps of an epoch"
-        norms = _by_depth(norms, folder.architecture())
+        norms = by_depth(norms, folder.architecture())
         picture = _drawn(draw_over_epochs, norms, caption=caption, quantity="norm", scale="log")
         yield Section("Gradients", "", [], [picture])
 
@@ -99,8 +102,8 @@ def _drawn(draw: Callable[..., None], *values: Any, caption: str, **more: str) -
         return Picture(path.read_bytes(), caption)
 
 
-def _by_depth(norms: Sequence[dict[str, float]], architecture: Architecture) -> list[dict[str, float]]:
-    """Put the columns into the order of the architecture's rows, with the heads, main first, after them."""
+def by_depth(norms: Sequence[dict[str, float]], architecture: Architecture) -> list[dict[str, float]]:
+    """Put the columns into the order of the architecture's rows, with the outputs, main first, after them."""
     # A module's layers are called inception_3a_..., those of other rows after the row.
     known = [name for row in architecture.rows for name in (row.name, f"inception_{row.name}")]
     known += [_MAIN, *(head.name for head in architecture.auxiliary)]
@@ -141,12 +144,12 @@ def _classes(answers: np.ndarray, labels: np.ndarray, classes: Sequence[str]) ->
 
 
 def _hardest(
-    answers: np.ndarray, labels: np.ndarray, classes: Sequence[str], views: np.ndarray, names: Sequence[str]
+    answers: np.ndarray, labels: np.ndarray, classes: Sequence[str], views: Views, names: Sequence[str]
 ) -> Section:
     of_truth = answers[np.arange(len(labels)), labels]
     hardest = np.argsort(of_truth, kind="stable")[:_HARDEST]
 
-    def picture(index: int) -> Picture:
+    def picture(index: int, view: np.ndarray) -> Picture:
         guess = answers[index].argmax()
         truth = classes[labels[index]]
         said = (
@@ -155,13 +158,14 @@ def _hardest(
             else f"{truth} ({of_truth[index]:.1%}), taken for {classes[guess]} with {answers[index, guess]:.1%}"
         )
         name = f": {printable(Path(names[index]).name)}" if len(names) else ""
-        return Picture(thumbnail(views[index]), f"{said}{name}")
+        return Picture(thumbnail(view), f"{said}{name}")
 
+    pictures = [picture(index, view) for index, view in zip(hardest, views(hardest), strict=True)]
     text = (
         f"The {len(hardest)} validation images with the highest loss, as the network sees them: those whose true class "
         f"gets the lowest probability from the best model. Wrong labels are often among them."
     )
-    return Section("Hardest images", text, [], [picture(index) for index in hardest])
+    return Section("Hardest images", text, [], pictures)
 
 
 def _configuration(config: RunConfig) -> Table:

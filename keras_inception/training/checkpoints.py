@@ -94,7 +94,7 @@ class Checkpoints:
             is no state.
 
         Raises:
-            RunError: It is of another network, or of another number of replicas.
+            RunError: It is of another network, or of another number of replicas, or none that is there can be read.
         """
         content = from_chief(self._strategy, self._newest() if self._chief else None, self._chief)
         if content is None:
@@ -117,14 +117,18 @@ class Checkpoints:
 
     def _newest(self) -> bytes | None:
         for path in reversed(self._saved()):
-            content = path.read_bytes()
             try:
+                content = path.read_bytes()
                 with np.load(io.BytesIO(content)) as file:
                     for name in file.files:
                         file[name]
                 return content
             except (zipfile.BadZipFile, ValueError, EOFError, KeyError, OSError) as error:
-                _LOG.warning("the state %s cannot be read (%s); the one before is taken", path, error)
+                _LOG.warning("the state %s cannot be read: %s", path, error)
+        if self._saved():
+            raise RunError(
+                f"no state in {str(self._folder)!r} can be read; bring one back, or --overwrite to begin again"
+            )
         return None
 
 

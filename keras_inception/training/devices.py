@@ -59,7 +59,7 @@ def strategy(devices: str) -> tf.distribute.Strategy:
         missing = [name for name in wanted if name not in gpus]
         if missing:
             raise DeviceError(f"devices is {devices!r}, but there is no {missing[0]}; there are {gpus or 'no GPUs'}")
-        gpus = wanted
+        gpus = list(dict.fromkeys(wanted))
     if _is_one_of_several():
         return _with_other_workers(devices, gpus)
     if kind == "cpu":

@@ -102,10 +102,14 @@ class TrainingModel(SeveralReplicas, keras.Model):
         total = self.requests.summed_with(tf.cast(tf.shape(data[0])[0], tf.float32))
         variables = self.trainable_variables
         gradients: list[tf.Tensor | None] = [None] * len(variables)
+        losses = []
         for part in _parts(data, self._training.accumulation):
             with never_empty(part) as images, tf.GradientTape() as tape:
-                loss = self.optimizer.scale_loss(self._training_loss(images, total))
-            gradients = [_sum(old, new) for old, new in zip(gradients, tape.gradient(loss, variables), strict=True)]
+                losses.append(self._training_loss(images, total))
+                scaled = self.optimizer.scale_loss(losses[-1])
+            gradients = [_sum(old, new) for old, new in zip(gradients, tape.gradient(scaled, variables), strict=True)]
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync  # of whose values Latest is the mean
+        self._trackers[STEP_LOSS].update_state(tf.add_n(losses) * replicas)
         return summed(gradients)
 
     def _training_loss(self, data, total: tf.Tensor) -> tf.Tensor:
@@ -117,9 +121,7 @@ class TrainingModel(SeveralReplicas, keras.Model):
         factors = self.head_weights()
         kind = losses[MAIN].dtype
         sums = [tf.cast(factors[name], kind) * tf.reduce_sum(tf.cast(weights, kind) * losses[name]) for name in losses]
-        loss = tf.add_n(sums) / tf.cast(total, kind)
-        self._trackers[STEP_LOSS].update_state(loss * tf.distribute.get_strategy().num_replicas_in_sync)
-        return loss
+        return tf.add_n(sums) / tf.cast(total, kind)
 
     def _cross_entropies(self, labels, predictions) -> dict[str, tf.Tensor]:
         return {name: keras.losses.categorical_crossentropy(labels[name], predictions[name]) for name in self._heads}

@@ -49,7 +49,7 @@ class Training:
         on_images: Callable[[int, int], None],
     ):
         training = config.training
-        _check_batch(training.batch_size, len(dataset.splits[TRAIN]))
+        check_batch(training.batch_size, len(dataset.splits[TRAIN]))
         _check_parts(training.batch_size, training.accumulation, devices.num_replicas_in_sync)
         check_keras(devices.num_replicas_in_sync)
         _check_kernels(training.onednn)
@@ -68,7 +68,7 @@ class Training:
             VALIDATION: read_images(dataset.splits[VALIDATION], config.data, on_images),
         }
         check_broken(self.images.values(), config.data.max_broken)
-        _check_batch(training.batch_size, len(self.images[TRAIN]))
+        check_batch(training.batch_size, len(self.images[TRAIN]))
         self.steps = len(self.images[TRAIN]) // training.batch_size
         with devices.scope():
             self.model = TrainingModel(network, table, training, steps=self.steps, top5=len(dataset.classes) > 5)
@@ -115,6 +115,7 @@ class Training:
     def measure(self, count: int) -> list[float]:
         """Return the seconds of `count` steps after two to warm up; the weights change."""
         times = StepTimes()
+        self.model.steps_per_execution = 1  # else what is timed is several steps
         steps = min(count + 2, self.steps)
         self._enter(0, self.steps - steps)
         self.model.fit(self._batches, steps_per_epoch=steps, callbacks=[times], shuffle=False, verbose=0)
@@ -139,6 +140,12 @@ class Training:
         """Return the loss of a head that answers with the shares of the classes."""
         labels, smoothing = self.images[TRAIN].labels, self.config.training.label_smoothing
         return guessing_loss(labels, len(self.dataset.classes), smoothing)
+
+    def heaviest_batch(self) -> float:
+        """Return the mean weight of a batch of the training images that count most."""
+        images, of_classes = self.images[TRAIN], self._class_weights()
+        weights = images.weights if of_classes is None else images.weights * of_classes[images.labels]
+        return float(np.sort(weights)[-self.config.training.batch_size :].mean())
 
     def plain_model(self) -> keras.Model:
         """Return the network without what only training needs; it shares the weights."""
@@ -244,7 +251,8 @@ def build(config: RunConfig, classes: int, policy: str = "float32") -> keras.Mod
         return model if config.model.heads else keras.Model(model.input, {MAIN: model.output}, name=model.name)
 
 
-def _check_batch(batch_size: int, images: int) -> None:
+def check_batch(batch_size: int, images: int) -> None:
+    """Refuse a batch that is larger than all training images together."""
     if batch_size > images:
         raise ConfigError(f"training.batch_size is {batch_size}, larger than the {images} training images; lower it")
 

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import importlib.metadata
 import logging
 import os
@@ -28,6 +29,7 @@ from keras_inception.predictor import open_run
 from keras_inception.report import pictures
 from keras_inception.report.run import write_run_report
 from keras_inception.run_folder import RunFolder
+from keras_inception.runs import flat
 from keras_inception.training.checkpoints import Checkpoints
 from keras_inception.training.devices import is_chief, strategy
 from keras_inception.training.history import History
@@ -99,17 +101,22 @@ def train(
     devices = strategy(config.training.devices)
     chief = is_chief(devices)
     if chief:
-        folder.check_new(resume=resume, overwrite=overwrite)
-        if resume and folder.config_json.exists():
-            _check_same_config(folder, config)
-            if folder.state() == "finished" and folder.config().training.epochs == config.training.epochs:
-                _LOG.info("%s has finished all its %s epochs; more --epochs go on", folder.path, config.training.epochs)
-                return folder.summary()
+        _check_folder(folder, config, resume, overwrite)
+        if resume and folder.state() == "finished" and folder.config().training.epochs == config.training.epochs:
+            _LOG.info("%s has finished all its %s epochs; more --epochs go on", folder.path, config.training.epochs)
+            return folder.summary()
+        if resume and folder.summary_json.exists() and not any(folder.checkpoints.glob("[!.]*")):
+            raise RunError(
+                f"the run in {str(folder.path)!r} has ended, and {str(folder.checkpoints)!r} holds no state to go on "
+                f"from; give --from {str(folder.path)!r} and another --run-dir to begin with its weights"
+            )
     dataset = dataset or load_dataset(config.data)
     if chief and resume and folder.is_begun():
         _check_same_data(folder, dataset)
     job = Training(config, dataset, devices, on_images)
     with folder.claimed() if chief else contextlib.nullcontext():
+        if chief:  # another process may have trained here while images were read
+            _check_folder(folder, config, resume, overwrite)
         return _train(job, folder, every, resume, callbacks)
 
 
@@ -169,7 +176,8 @@ def _train(
         write_text(folder.config_json, config.to_json())  # more epochs
     begun = time.monotonic() - notes["seconds"]
 
-    watching: list[keras.callbacks.Callback] = [Divergence(job.guessing_loss() * sum(config.training.loss_weights))]
+    guessing = job.guessing_loss() * sum(config.training.loss_weights) * job.heaviest_batch()
+    watching: list[keras.callbacks.Callback] = [Divergence(guessing)]
     history = History(job, folder, notes["rows"])
     tensorboard = None
     if chief:
@@ -207,7 +215,8 @@ def _train(
             step, running = 0, None
     if tensorboard is None:
         return {}
-    return _finish(job, folder, history, tensorboard, time.monotonic() - begun)
+    with _explained(job, folder, keeper):
+        return _finish(job, folder, history, tensorboard, time.monotonic() - begun)
 
 
 def _finish(
@@ -217,10 +226,10 @@ def _finish(
     history.save_last()
     validation, labels = job.images[VALIDATION], job.images[VALIDATION].labels
     answers = _answers(folder, job)
-    views = evaluation_views(validation, job.config.data)
+    views = functools.partial(evaluation_views, validation, job.config.data)
     wrong = np.flatnonzero(answers.argmax(axis=1) != labels)
     if len(wrong):
-        tensorboard.write_images("wrong", views[wrong[:_GRID]], job.steps * job.config.training.epochs)
+        tensorboard.write_images("wrong", views(wrong[:_GRID]), job.steps * job.config.training.epochs)
     tensorboard.close()
     pictures.draw_curves(history.rows, folder.curves_png, title=job.config.name)
     skipped = getattr(job.model.optimizer, "skipped", None)
@@ -315,11 +324,21 @@ def _out_of_memory(job: Training) -> TrainingError:
         return TrainingError(
             f"memory is too small for {size} images a step, and for any smaller batch; lower --image-size or --width"
         )
-    parts = training.accumulation * -(-size // fits)
+    parts = _parts_that_fit(size, fits, training.accumulation, job.devices.num_replicas_in_sync)
     return TrainingError(
         f"memory is too small for training.batch_size {size}; {fits} fit: give --batch-size {fits}, or keep {size} "
         f"with --set training.accumulation={parts}"
     )
+
+
+def _parts_that_fit(size: int, fits: int, accumulation: int, replicas: int) -> int:
+    """Return the fewest parts of a batch of `size` that are no larger than those of one of `fits`, and alike.
+
+    >>> _parts_that_fit(100, fits=12, accumulation=1, replicas=1)
+    10
+    """
+    fewest = -(-size * accumulation // fits)
+    return next(parts for parts in range(fewest, size + 1) if size % (parts * replicas) == 0)
 
 
 def _answers(folder: RunFolder, job: Training) -> np.ndarray:
@@ -343,9 +362,16 @@ def _log_rate(config: RunConfig) -> None:
     )
 
 
+def _check_folder(folder: RunFolder, config: RunConfig, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that would lose something, and one to go on with whose run is another."""
+    folder.check_new(resume=resume, overwrite=overwrite)
+    if resume and folder.config_json.exists():
+        _check_same_config(folder, config)
+
+
 def _check_same_config(folder: RunFolder, config: RunConfig) -> None:
     """Refuse to resume a run with another configuration; only the number of epochs may grow."""
-    old, new = _flat(folder.config()), _flat(config)
+    old, new = (flat(dataclasses.asdict(of)) for of in (folder.config(), config))
     for field in sorted(new.keys() - {"name", "training.epochs"}):
         if old.get(field) != new[field]:
             raise RunError(
@@ -375,9 +401,3 @@ def _check_same_data(folder: RunFolder, dataset: ImageDataset) -> None:
             f"{dataset.name} has changed since the run in {str(folder.path)!r} began: other images, labels or splits; "
             f"bring them back, or --overwrite to begin again"
         )
-
-
-def _flat(config: RunConfig) -> dict[str, Any]:
-    tree = dataclasses.asdict(config)
-    fields = {f"{key}.{field}": item for key in ("data", "model", "training") for field, item in tree[key].items()}
-    return {"name": config.name, **fields}

@@ -23,7 +23,8 @@ class Divergence(keras.callbacks.Callback):
     """Stop a training whose loss is no number any more or has exploded, before anything is written.
 
     Args:
-        guessing: The loss of answering with the shares of the classes, weighted over all heads.
+        guessing: The loss of answering with the shares of the classes, weighted over all heads, of a batch whose images
+            count as much as any batch's can.
     """
 
     def __init__(self, guessing: float):
