@@ -106,8 +106,12 @@ class RunFolder:
         return self.path / ".lock"
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, what: str = "run", option: str = "--run-dir") -> Iterator[None]:
         """Hold the folder, which is made, against other processes; the kernel lets go of it when this one is killed.
+
+        Args:
+            what: It holds.
+            option: That names it.
 
         Raises:
             RunError: Another process holds it, or it cannot be written.
@@ -117,10 +121,10 @@ class RunFolder:
             handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o666)  # Python closes it in processes that are started
         except OSError as error:
             raise RunError(
-                f"run folder {str(self.path)!r} cannot be written: {error.strerror}; give --run-dir another folder"
+                f"{what} folder {str(self.path)!r} cannot be written: {error.strerror}; give {option} another folder"
             ) from None
         try:
-            self._hold(handle)
+            self._hold(handle, what)
             os.ftruncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
             yield
@@ -234,13 +238,14 @@ class RunFolder:
         with written_beside(path) as beside:
             model.save(beside)
 
-    def _hold(self, handle: int) -> None:
+    def _hold(self, handle: int, what: str) -> None:
         """Lock the open lock file, or raise RunError where another process has it for longer than a look."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not _locked(handle, exclusive=True):
             if time.monotonic() > deadline:
                 process = f"process {number}" if (number := self.lock.read_text()) else "another process"
-                raise RunError(f"run folder {str(self.path)!r} is being trained by {process}; wait for it, or stop it")
+                doing = "being trained" if what == "run" else "in use"
+                raise RunError(f"{what} folder {str(self.path)!r} is {doing} by {process}; wait for it, or stop it")
             time.sleep(_PATIENCE_SECONDS / 10)
 
     def _is_held(self) -> bool:

@@ -1,10 +1,15 @@
 """Trainings over seeds, in place of each of which a run folder is written; real ones in test_analysis_ablation."""
 
 import json
+import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
+from processes import wait_until
 
 from keras_inception.config import RunConfig
 from keras_inception.errors import TrainingError
@@ -22,7 +27,7 @@ def done(monkeypatch):
     def train(run):
         log.append(f"train {run.name}")
         run.mkdir(parents=True)
-        (run / "config.json").write_text(run.with_suffix(".config.json").read_text())
+        (run / "config.json").write_text(Path(f"{run}.config.json").read_text())
         seed = RunConfig.from_json((run / "config.json").read_text()).training.seed
         (run / "summary.json").write_text(json.dumps({"best": {"val_main_top1": seed / 10}, "last": {"epoch": 2}}))
 
@@ -68,6 +73,44 @@ def test_a_training_that_fails_names_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(TrainingError, match=r"ended with status 1; '.*a-seed1\.log' says why"):
         train_in_process(tmp_path / "a-seed1")
+
+
+def test_names_with_a_point_have_files_of_their_own(done, tmp_path, monkeypatch):
+    configs = {f"uniform{size}": CONFIGS["a"] for size in (0.8, 0.9)}
+    runs = [run for _, _, run in trained_over_seeds(configs, tmp_path, seeds=(1, 2))]
+    assert {path.name for path in tmp_path.glob("*.json")} == {f"{run.name}.config.json" for run in runs}
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    for run in runs:
+        train_in_process(run)
+    assert {path.name for path in tmp_path.glob("*.log")} == {f"{run.name}.log" for run in runs}
+
+
+PARENT = """
+import sys, types
+from pathlib import Path
+sys.modules["keras_inception.evaluation.evaluate"] = types.SimpleNamespace(evaluate=None, evaluation_folder=None)
+from keras_inception.evaluation.over_seeds import train_in_process
+sys.executable = sys.argv[1]
+train_in_process(Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_training_ends_with_the_process_that_started_it(tmp_path, number):
+    training = tmp_path / "training"
+    training.write_text('#!/bin/sh\necho $$ > "${0%training}begun" && mv "${0%training}begun" "${0%training}process"\n')
+    with open(training, "a") as script:
+        script.write("exec sleep 600\n")
+    training.chmod(0o755)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(training), str(tmp_path / "run")])
+    wait_until((tmp_path / "process").exists, parent)
+    child = psutil.Process(int((tmp_path / "process").read_text()))
+    parent.send_signal(number)
+    assert parent.wait() == -number
+    gone, _ = psutil.wait_procs([child], timeout=10)
+    assert gone == [child]
 
 
 def test_a_spread_of_one_is_its_mean_and_differences_have_a_sign():

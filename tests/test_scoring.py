@@ -17,7 +17,7 @@ import pytest
 from keras_inception.architecture import Architecture
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
-from keras_inception.errors import DivergedError
+from keras_inception.errors import ConfigError, DivergedError
 from keras_inception.predictor import open_keras
 from keras_inception.tuning import scoring
 from keras_inception.tuning.config import SearchConfig
@@ -242,4 +242,11 @@ def test_a_shared_network_that_diverges_says_so_and_is_not_kept(config, folder):
     hot = SearchConfig(**vars(config) | {"run": config.run.override({"training.learning_rate": 1e30})})
     with pytest.raises(DivergedError, match=r"is no number in epoch 1; begin again with a lower --learning-rate"):
         Inherited(hot, folder, lambda **values: None)
+    assert not folder.supernet.exists()
+
+
+def test_fewer_images_than_a_batch_train_no_shared_network(config, folder):
+    large = SearchConfig(**vars(config) | {"run": config.run.override({"training.batch_size": 100})})
+    with pytest.raises(ConfigError, match=r"training\.batch_size is 100, larger than the 56 training images; lower it"):
+        Inherited(large, folder, lambda **values: None)
     assert not folder.supernet.exists()

@@ -1,7 +1,11 @@
 """The search itself, with networks scored by a formula in place of a training; with real ones in test_scoring.py."""
 
+import dataclasses
 import json
+import os
 import random
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +22,11 @@ from keras_inception.tuning.config import SearchConfig, checked
 from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.folder import SearchFolder
 from keras_inception.tuning.front import GIVEN, best, front_of
+from keras_inception.tuning.networks import Networks
+from keras_inception.tuning.oracles import oracle
 from keras_inception.tuning.scorer import TrialFailedError
 from keras_inception.tuning.search import tune
-from keras_inception.tuning.tuner import role
+from keras_inception.tuning.tuner import Tuner, role
 
 RUN = RunConfig().override(
     {"data.source": "digits", "data.image_size": 32, "model.architecture": "googlenet-small", "model.width": 0.5}
@@ -34,6 +40,7 @@ class Killed(BaseException):
 
 def right(values):
     """A landscape with one peak: narrow 5×5 branches, wide 3×3 ones."""
+    values = {name: value for name, value in values.items() if not name.startswith("tuner/")}
     wanted = [1.25 if "3x3" in name else 0.25 if "5x5" in name else 0.75 for name in values]
     return round(IMAGES * (1 - sum(abs(a - b) for a, b in zip(values.values(), wanted, strict=True)) / len(values)))
 
@@ -56,6 +63,9 @@ def scored(monkeypatch):
 
         def keep(self, trial, path):
             path.write_bytes(b"weights")
+
+        def prepare(self):
+            pass
 
     def latencies(tables, input_shape, classes):
         log.timed.append(len(tables))
@@ -132,6 +142,90 @@ def test_a_search_that_is_killed_goes_on_and_repeats_nothing(scored, tmp_path, m
     assert len(scored.numbers) <= 6 + kills
 
 
+def test_a_search_by_several_processes_goes_on_alone_with_what_was_proposed(scored, tmp_path, monkeypatch):
+    """A chief whose two workers take turns; it is killed, and one process goes on."""
+    asked, folder = config(oracle="evolution", trials=15), SearchFolder(tmp_path / "search")
+    folder.begin(asked, resume=True, overwrite=False)
+    networks = Networks(asked)
+    with monkeypatch.context() as chief:
+        for name, value in (("TUNER_ID", "chief"), ("ORACLE_IP", "127.0.0.1"), ("ORACLE_PORT", "1")):
+            chief.setenv(f"KERASTUNER_{name}", value)
+        proposing = oracle(asked, networks.space, networks.share, networks.uniform())
+        scorer = search.Scorer(folder, asked, lambda kind, values: None)
+        tuner = Tuner(proposing, folder, scorer, networks.trial, lambda trial: None)
+        tuner.save()
+        running = [proposing.create_trial(f"worker{number}") for number in range(2)]
+        for number in range(13):
+            tuner._try_run_and_update_trial(trial := running.pop(0))
+            proposing.end_trial(trial)
+            running.append(proposing.create_trial(f"worker{number % 2}"))
+    assert len(folder.trials()) == 13
+    tune(asked, folder.path, resume=True)
+    assert sorted(scored.numbers) == list(range(15))
+    for path in folder.oracle.glob("trial_*/trial.json"):
+        told = json.loads(path.read_text())
+        assert told["score"] == right(told["hyperparameters"]["values"]) / IMAGES
+
+
+def test_a_known_score_counts_for_the_values_it_was_given_for_alone(scored, tmp_path):
+    folder = SearchFolder(tmp_path / "search")
+    tune(config(), folder.path)
+    other = folder.trial(3)
+    folder.write_trial(dataclasses.replace(other, values=dict.fromkeys(other.values, 0.25)))
+    shutil.rmtree(folder.oracle)
+    tune(config(), folder.path, resume=True)
+    assert scored.numbers == [*range(6), 3]
+    assert folder.trial(3).values == other.values
+
+
+def test_what_an_older_version_left_half_written_is_not_read(scored, tmp_path):
+    folder = SearchFolder(tmp_path / "search")
+    tune(config(), folder.path)
+    assert {path.name for path in folder.oracle.glob("*.json")} == {"oracle.json"}
+    (folder.oracle / "tuner0.json").touch()
+    tune(config(trials=8), folder.path, resume=True)
+    assert scored.numbers == list(range(8))
+
+
+def test_a_shared_network_that_cannot_be_trained_ends_the_search_and_no_trial_has_failed(tmp_path, monkeypatch):
+    def diverged(*asked):
+        raise TrialFailedError("the loss is no number")
+
+    monkeypatch.setattr(search.Scorer, "_ask", diverged)
+    with pytest.raises(TrainingError, match="the shared network could not be trained: the loss is no number"):
+        tune(config(), tmp_path / "search")
+    assert SearchFolder(tmp_path / "search").trials() == []
+
+
+@pytest.mark.parametrize(("from_scratch", "trained", "asked"), [(False, 19, 1), (False, 20, 0), (True, 0, 0)])
+def test_a_shared_network_is_trained_where_it_is_needed_and_not_done(
+    tmp_path, monkeypatch, from_scratch, trained, asked
+):
+    told = []
+    monkeypatch.setattr(search.Scorer, "_ask", lambda scorer, *task: told.append(task))
+    monkeypatch.setattr(SearchFolder, "trained_epochs", lambda folder: trained)
+    wanted = config(from_scratch=from_scratch, supernet_epochs=20)
+    with search.Scorer(SearchFolder(tmp_path), wanted, lambda kind, values: None) as scorer:
+        scorer.prepare()
+    assert len(told) == asked
+
+
+def test_a_worker_waits_until_the_chief_knows_what_a_latency_allows(tmp_path, monkeypatch):
+    folder, looks = SearchFolder(tmp_path / "search"), []
+    asked = config(budget="latency=0.5x", from_scratch=True)
+    folder.begin(asked, resume=True, overwrite=False)
+
+    def chief_works(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            write_text(folder.calibration_json, json.dumps({"multiply_adds": 1_000}))
+
+    monkeypatch.setattr("keras_inception.tuning.folder.time.sleep", chief_works)
+    folder.await_chief(asked)
+    assert len(looks) == 2
+    assert folder.budget(asked).amount == 1_000
+
+
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(scored, tmp_path):
     def before(trial):
         if trial.number == 2:
@@ -168,6 +262,9 @@ def test_a_search_is_not_overwritten_by_accident(scored, tmp_path):
         tune(config(budget="multiply_adds=0.25x"), tmp_path / "search", resume=True)
     with RunFolder(tmp_path / "search").claimed(), pytest.raises(RunError):
         tune(config(trials=2), tmp_path / "search", overwrite=True)
+    held = rf"^search folder '.*' is in use by process {os.getpid()}; wait for it"
+    with SearchFolder(tmp_path / "search").claimed(), pytest.raises(RunError, match=held):
+        tune(config(), tmp_path / "search", resume=True)
     assert len(SearchFolder(tmp_path / "search").trials()) == 6
     assert tune(config(trials=2), tmp_path / "search", overwrite=True)["trials"][-1].number == 1
     with pytest.raises(RunError, match="give one of them"):
@@ -176,6 +273,10 @@ def test_a_search_is_not_overwritten_by_accident(scored, tmp_path):
     (tmp_path / "photos" / "holiday.jpg").touch()
     with pytest.raises(RunError, match="is a file; give --search-dir a folder"):
         tune(config(), tmp_path / "photos" / "holiday.jpg")
+    with pytest.raises(
+        RunError, match=r"^search folder '.*/new' cannot be written: Not a directory; give --search-dir"
+    ):
+        tune(config(), tmp_path / "photos" / "holiday.jpg" / "new")
     with pytest.raises(RunError, match="is not empty and holds no search"):
         tune(config(), tmp_path / "photos", overwrite=True)
     assert (tmp_path / "photos" / "holiday.jpg").exists()
@@ -194,6 +295,10 @@ def test_a_search_that_was_killed_as_it_began_can_be_begun(tmp_path):
         ({"budget": "multiply_adds"}, "it takes a share as in 0.5x"),
         ({"budget": "latency=5"}, "it takes a share as in 0.5x, or an amount as in 5ms"),
         ({"search": ("depth",)}, "depth is searched; trials that inherit their weights have the given one"),
+        (
+            {"run": RUN.override({"model.auxiliary": False}), "search": ("head_weight",), "from_scratch": True},
+            r"head_weight is searched, and the networks have no auxiliary heads; give model\.auxiliary=true",
+        ),
         ({"oracle": "hyperband"}, "add --from-scratch or take another --oracle"),
         ({"trials": 0}, "trials is 0"),
     ],
@@ -256,6 +361,7 @@ def test_what_a_process_is_stands_in_its_environment(scored, tmp_path, monkeypat
         (["--search-dir", "search", "--data", "digits", "--search", "depth"], "add --from-scratch"),
         (["--search-dir", "search", "--data", "digits", "--image-size", "8"], "for 'googlenet-bn'; the smallest is 32"),
         (["--search-dir", "search", "--data", "nowhere/"], "nowhere"),
+        (["--search-dir", "search", "--data", "digits", "--batch-size", "2000"], "2000, larger than the 1259 training"),
         (["--search-dir", "search", "--data", "digits", "--architecture", "nin"], "'nin' has no Inception module"),
         (["--search-dir", "search", "--data", "digits", "--budget", "parameters=5"], "give a larger one"),
     ],
@@ -325,8 +431,9 @@ def test_a_latency_that_nothing_meets_is_said(scored, tmp_path):
         tune(config(budget="latency=0.6x"), tmp_path / "search")
 
 
-def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_path, monkeypatch):
-    """With a training in place of which the commands are noted."""
+@pytest.fixture
+def commands(monkeypatch):
+    """What finalists are trained and measured by, in place of which it is noted."""
     commands = []
 
     def train(run):
@@ -334,7 +441,7 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
         run.mkdir()
         summary = {"best": {"val_main_top1": 0.5}, "last": {"epoch": 30}}
         (run / "summary.json").write_text(json.dumps(summary))
-        (run / "config.json").write_text(run.with_suffix(".config.json").read_text())
+        (run / "config.json").write_text(Path(f"{run}.config.json").read_text())
 
     def evaluate(run, split):
         commands.append(("evaluate", run.name))
@@ -343,6 +450,10 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
 
     monkeypatch.setattr("keras_inception.evaluation.over_seeds.train_in_process", train)
     monkeypatch.setattr("keras_inception.evaluation.over_seeds.evaluate", evaluate)
+    return commands
+
+
+def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, commands, tmp_path):
     folder = tmp_path / "search"
     result = tune(config(finalists=2), folder)
     names = [finalist.name for finalist in result["finalists"]]
@@ -363,6 +474,49 @@ def test_finalists_are_trained_over_seeds_beside_the_given_widths(scored, tmp_pa
     commands.clear()
     assert tune(config(finalists=2), folder, resume=True)["finalists"] == result["finalists"]
     assert commands == []
+
+
+def test_what_was_searched_beside_widths_stands_in_all_that_is_trained_afterwards(scored, commands, tmp_path):
+    folder = tmp_path / "search"
+    run = RUN.override({"training.learning_rate": 0.1, "training.loss_weights": (2.0, 0.3, 0.3)})
+    searched = {"search": ("learning_rate", "head_weight"), "from_scratch": True, "finalists": 3}
+    result = tune(config(run=run, **searched), folder)
+    trials = {f"trial{trial.number}": trial.values for trial in result["trials"]}
+    written = {"best": result["best"].values} | {
+        finalist.name.replace(" ", ""): trials[finalist.name.replace(" ", "")] for finalist in result["finalists"][2:]
+    }
+    assert len(written) == 4
+    assert {values["rate_factor"] for values in written.values()} - {1.0}
+    for name, values in written.items():
+        path = folder / ("best/config.json" if name == "best" else f"finalists/{name}-seed1.config.json")
+        training = RunConfig.from_json(path.read_text()).training
+        assert training.learning_rate == pytest.approx(0.1 * values["rate_factor"])
+        assert training.loss_weights == (2.0, values["head_weight"], values["head_weight"])
+    given = RunConfig.from_json((folder / "finalists" / "given-seed1.config.json").read_text()).training
+    assert (given.learning_rate, given.loss_weights) == (0.1, (2.0, 0.3, 0.3))
+
+
+def test_the_words_that_train_the_best_have_what_was_searched_beside_widths(scored, tmp_path, capsys):
+    words = ["--data", "digits", "--architecture", "googlenet-small", "--width", "0.5", "--trials", "2"]
+    for more, file in (
+        (["--search", "size"], "--architecture {}/best/architecture.json"),
+        (
+            ["--from-scratch", "--search", "learning_rate"],
+            "--config {}/best/config.json",
+        ),
+    ):
+        folder = tmp_path / more[-1]
+        assert main(["tune", "--search-dir", str(folder), *words, *more]) == 0
+        assert f"train it: keras-inception train {file.format(folder)} ..." in capsys.readouterr().out
+
+
+def test_no_two_finalists_are_the_same_network(scored, commands, tmp_path):
+    hyperband = {"oracle": "hyperband", "from_scratch": True, "run": RUN.override({"training.epochs": 3})}
+    result = tune(config(finalists=4, trials=5, **hyperband), tmp_path / "search")
+    assert any("tuner/trial_id" in trial.values for trial in result["trials"])  # promoted, with its parent's table
+    names = [finalist.name.replace(" ", "") for finalist in result["finalists"]]
+    tables = {(tmp_path / "search" / "finalists" / f"{name}.json").read_text() for name in names}
+    assert len(tables) == len(names) > 1
 
 
 def test_a_finalist_that_uses_up_less_of_the_budget_stands_beside_a_uniform_one_of_its_cost(

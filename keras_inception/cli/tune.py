@@ -142,7 +142,11 @@ def _print_result(screen: "Console", result: dict[str, Any], *, inherited: bool)
     if result["finalists"]:
         screen.print(_finalists(result["finalists"]))
     say(screen, f"{result['report']} is a page about the search")
-    say(screen, f"train it: keras-inception train --architecture {result['architecture']} ...")
+    file = result["architecture"]
+    # What was searched beside the architecture stands in its configuration alone.
+    beside = {"head_weight", "rate_factor"} & result["best"].values.keys()
+    how = f"--config {file.with_name('config.json')}" if beside else f"--architecture {file}"
+    say(screen, f"train it: keras-inception train {how} ...")
 
 
 def _compared(result: dict[str, Any]) -> "Table":

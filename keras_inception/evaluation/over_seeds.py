@@ -4,8 +4,11 @@ Every training is a process of its own, through the command line, so that it can
 memory behind; what is done is not repeated.
 """
 
+import ctypes
 import json
 import math
+import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,6 +24,8 @@ from keras_inception.files import write_text
 from keras_inception.run_folder import RunFolder
 
 SEEDS = (1, 2, 3)
+
+_PR_SET_PDEATHSIG = 1
 
 
 def trained_over_seeds(
@@ -56,7 +61,7 @@ def trained_over_seeds(
                     continue
                 on_run(name, seed)
                 changes = {"name": f"{name}, seed {seed}", "training.seed": seed}
-                write_text(run.with_suffix(".config.json"), config.override(changes).to_json())
+                write_text(_beside(run, "config.json"), config.override(changes).to_json())
                 train_in_process(run)
             for split in splits:
                 if not _evaluation_json(run, split).exists():
@@ -67,13 +72,16 @@ def trained_over_seeds(
 def train_in_process(run: Path) -> None:
     """Train, or go on training, what RUN.config.json beside a run folder says; RUN.log has what it prints.
 
+    Where this process is ended, by SIGTERM or SIGKILL too, so is the training, and the run folder is free to go on.
+
     Raises:
         TrainingError: It could not be trained.
     """
-    configuration, log = run.with_suffix(".config.json"), run.with_suffix(".log")
-    words = ["train", "--config", str(configuration), "--run-dir", str(run), "--resume"]
+    configuration, log = _beside(run, "config.json"), _beside(run, "log")
+    words = [sys.executable, "-m", "keras_inception", "train"]
+    words += ["--config", str(configuration), "--run-dir", str(run), "--resume"]
     with open(log, "a") as said:
-        done = subprocess.run([sys.executable, "-m", "keras_inception", *words], stdout=said, stderr=said)
+        done = subprocess.run(words, stdout=said, stderr=said, preexec_fn=_die_with(os.getpid()))
     if done.returncode:
         raise TrainingError(
             f"train of {str(run)!r} ended with status {done.returncode}; {str(log)!r} says why. The same command, of "
@@ -105,6 +113,25 @@ def spread(shares: Sequence[float], sign: str = "") -> str:
     """
     mean = f"{100 * statistics.mean(shares):{sign}.1f}"
     return mean if len(shares) == 1 else f"{mean} ± {100 * statistics.stdev(shares):.1f}"
+
+
+def _beside(run: Path, ending: str) -> Path:
+    """Return a file beside a run folder, whose name may have a point, as "uniform 0.9" has."""
+    return run.with_name(f"{run.name}.{ending}")
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Return what makes a new process be killed when this one dies, be it by SIGKILL; only Linux knows this."""
+    if not sys.platform.startswith("linux"):
+        return lambda: None
+    libc = ctypes.CDLL(None)
+
+    def in_child() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return in_child
 
 
 def _evaluation_json(run: Path, split: str) -> Path:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from keras_inception.budget import Budget
 from keras_inception.config import STRICT, Count, RunConfig, first_of
 from keras_inception.errors import ConfigError
-from keras_inception.tuning.space import Sharing, Space
+from keras_inception.tuning.space import Point, Sharing, Space
 
 #: Who proposes what is tried next: keras-tuner's, and evolution over the front.
 OracleName = Literal["evolution", "bayesian", "hyperband", "random"]
@@ -42,6 +42,11 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         Budget.parse(self.budget)
+        if "head_weight" in self.search and self.from_scratch and not self.run.model.heads:
+            raise ConfigError(
+                "head_weight is searched, and the networks have no auxiliary heads; give model.auxiliary=true and an "
+                "architecture with heads, or leave head_weight out of --search"
+            )
         if not self.from_scratch:
             for name in self.search:
                 if name in _FROM_SCRATCH:
@@ -61,14 +66,23 @@ class SearchConfig:
             searched["size"] = True
         return Space(self.run.model.table(), self.sharing, **searched)
 
-    def trained(self, table: Path, changes: Mapping[str, Any]) -> RunConfig:
+    def trained(self, table: Path, point: Point, changes: Mapping[str, Any]) -> RunConfig:
         """Return the configuration of a training of another network, by the recipe of the search.
 
         Args:
             table: The file of its architecture.
-            changes: As `RunConfig.override` takes them.
+            point: What it is, with what was searched beside the architecture.
+            changes: More of them, as `RunConfig.override` takes them.
         """
-        return self.run.with_table(table).override(changes)
+        from keras_inception.training.session import resolved
+
+        searched: dict[str, Any] = {}
+        rate, main = resolved(self.run).training.learning_rate, self.run.training.loss_weights[0]
+        if rate is not None and point.rate_factor != 1:
+            searched["training.learning_rate"] = rate * point.rate_factor
+        if point.head_weight is not None:
+            searched["training.loss_weights"] = (main, point.head_weight, point.head_weight)
+        return self.run.with_table(table).override({**searched, **changes})
 
     def to_json(self) -> str:
         """Return the configuration as JSON text that `from_json` reads back to an equal value."""

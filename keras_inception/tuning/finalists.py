@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_inception.architecture import Architecture
 from keras_inception.data.dataset import TEST, VALIDATION
 from keras_inception.evaluation.over_seeds import top1, trained_over_seeds
 from keras_inception.files import write_text
 from keras_inception.tuning.config import SearchConfig
+from keras_inception.tuning.space import Point
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network to be trained: its name, its table, and what it costs for one image without heads."""
+    """A network to be trained: its name, what it is, and what it costs for one image without heads."""
 
     name: str
-    table: Architecture
+    point: Point
     multiply_adds: int
     parameters: int
 
@@ -61,8 +61,8 @@ def train_finalists(
     runs: dict[str, list[Path]] = {name: [] for name in files}
     configs = {}
     for name, contender in files.items():
-        write_text(folder / f"{name}.json", contender.table.to_json())
-        configs[name] = config.run.with_table(folder / f"{name}.json")
+        write_text(folder / f"{name}.json", contender.point.architecture.to_json())
+        configs[name] = config.trained(folder / f"{name}.json", contender.point, {})
     for name, _, run in trained_over_seeds(configs, folder, on_run=on_run):
         runs[name].append(run)
     return [

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,12 +87,16 @@ class SearchFolder:
         """Return the architecture file of such a trial."""
         return self.path / "runs" / f"{_name(number)}.json"
 
+    def claimed(self) -> AbstractContextManager[None]:
+        """Hold the folder, which is made, against other processes; raises RunError as `RunFolder.claimed`."""
+        return RunFolder(self.path).claimed("search", "--search-dir")
+
     def begin(self, config: SearchConfig, *, resume: bool, overwrite: bool) -> None:
         """Write what is searched, or see that it is the same as before.
 
         Raises:
             RunError: A search is there and is neither to go on nor to be deleted, or is another one; another process
-                works in what is to be deleted; or the folder is a file.
+                works in it; or the folder is a file or cannot be written.
         """
         if resume and overwrite:
             raise RunError("--resume goes on with a search and --overwrite deletes it; give one of them")
@@ -99,7 +104,7 @@ class SearchFolder:
             raise RunError(f"{str(self.path)!r} is a file; give --search-dir a folder")
         lock = RunFolder(self.path).lock
         if self.search_json.exists() and overwrite:
-            with RunFolder(self.path).claimed():
+            with self.claimed():
                 # search.json last, which marks the folder as a search, also where this is killed.
                 for child in sorted(self.path.iterdir(), key=lambda child: child == self.search_json):
                     if child.is_dir() and not child.is_symlink():
@@ -115,7 +120,8 @@ class SearchFolder:
             self._check_same(config)
         elif self.path.exists() and set(self.path.iterdir()) - {lock, *left_beside(self.search_json)}:
             raise RunError(f"{str(self.path)!r} is not empty and holds no search; give another --search-dir")
-        write_text(self.search_json, config.to_json())
+        with self.claimed():
+            write_text(self.search_json, config.to_json())
 
     def config(self) -> SearchConfig:
         """Return what is searched.
@@ -139,7 +145,7 @@ class SearchFolder:
         return Budget("multiply_adds", json.loads(self.calibration_json.read_text("utf-8"))["multiply_adds"])
 
     def await_chief(self, config: SearchConfig) -> None:
-        """Wait until the search has begun and the shared network, if it needs one, is trained.
+        """Wait until the search has begun, its latency is calibrated, and the shared network it may need is trained.
 
         Raises:
             RunError: It is another search.
@@ -147,8 +153,14 @@ class SearchFolder:
         while not self.search_json.exists():
             time.sleep(_LOOK_EVERY)
         self._check_same(config)
-        while not config.from_scratch and self.trained_epochs() < config.supernet_epochs:
+        while Budget.parse(config.budget).quantity == "latency" and not self.calibration_json.exists():
             time.sleep(_LOOK_EVERY)
+        while not self.is_trained(config):
+            time.sleep(_LOOK_EVERY)
+
+    def is_trained(self, config: SearchConfig) -> bool:
+        """Return whether the shared network is trained, or none is needed."""
+        return config.from_scratch or self.trained_epochs() >= config.supernet_epochs
 
     def trial(self, number: int) -> Trial | None:
         """Return a trial; None where it has not begun."""

@@ -8,12 +8,15 @@ import numpy as np
 
 from keras_inception.architecture import Architecture, MlpConv
 from keras_inception.budget import Budget, Fitting, cost
+from keras_inception.data.dataset import TRAIN
 from keras_inception.data.sources import load_dataset
 from keras_inception.errors import ArchitectureError, ConfigError
+from keras_inception.training.session import check_batch
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.finalists import Contender
 from keras_inception.tuning.front import GIVEN, Trial
 from keras_inception.tuning.latency import latencies
+from keras_inception.tuning.space import Point
 
 # Costs that differ by less than a hundredth of the budget are equal to evolution.
 _EQUAL = 2
@@ -48,7 +51,9 @@ class Networks:
                 f"inherited; give --from-scratch"
             )
         self._shape = (side, side, config.run.data.channels)
-        self._classes = len(load_dataset(config.run.data).classes)
+        dataset = load_dataset(config.run.data)
+        self._classes = len(dataset.classes)
+        check_batch(config.run.training.batch_size, len(dataset.splits[TRAIN]))
         self.budget = Budget.parse(config.budget)
         if self.budget.quantity != "latency":
             self.fit_to(self.budget)
@@ -68,9 +73,13 @@ class Networks:
             size = _UNIFORM
         return values if size is None else values | {"size": size}
 
+    def point(self, values: Mapping[str, float]) -> Point:
+        """Return what values stand for."""
+        return self.space.point(values, self._fit)
+
     def table(self, values: Mapping[str, float]) -> Architecture:
         """Return the architecture that values stand for."""
-        return self.space.point(values, self._fit).architecture
+        return self.point(values).architecture
 
     def share(self, values: Mapping[str, float]) -> float:
         """Return what a network costs, as a share of the budget."""
@@ -87,8 +96,8 @@ class Networks:
 
     def contender(self, name: str, values: Mapping[str, float] | None) -> Contender:
         """Return a network to be trained from scratch; without values it is the given one at its own cost."""
-        table = self.given if values is None else self.table(values)
-        return Contender(name, table, *self._costs(table))
+        point = Point(self.given) if values is None else self.point(values)
+        return Contender(name, point, *self._costs(point.architecture))
 
     def timed(self, trials: list[Trial]) -> list[Trial]:
         """Return trials with what they take as TFLite files, measured side by side."""

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.evaluation.over_seeds import SEEDS, spread
 from keras_inception.report.page import Picture, Section, Table, write_page
-from keras_inception.report.pictures import save
+from keras_inception.report.pictures import save, whole_numbers
 from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.front import Trial, front_of, ranked
 
@@ -155,9 +154,9 @@ def draw_progress(trials: Sequence[Trial], path: Path) -> None:
     axes.plot(numbers, values, ".", color="tab:gray", label="trials")
     axes.step(numbers, list(accumulate(values, max)), where="post", color="tab:blue", label="best so far")
     axes.set(xlabel="trial", ylabel="top-1 on validation, %")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axes.xaxis)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(ncols=2, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1))
     save(figure, path)
 
 

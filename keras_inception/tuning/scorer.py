@@ -31,14 +31,14 @@ class Scorer:
     """
 
     def __init__(self, folder: SearchFolder, config: SearchConfig, on_event: OnEvent):
-        self._folder, self._on_event, self._once = folder, on_event, config.from_scratch
+        self._folder, self._config, self._on_event = folder, config, on_event
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "Scorer":
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._end()
+        self.end()
 
     def score(self, trial: Trial) -> dict[str, Any]:
         """Return how many images of how many a network answers right, and the seconds it took.
@@ -53,16 +53,24 @@ class Scorer:
         self._ask(_task(trial) | {"keep": str(path)}, "kept")
 
     def prepare(self) -> None:
-        """Train the shared network, or what is left of it, and give the memory back.
+        """Train the shared network, or what is left of it, where there is one.
 
         Raises:
             TrainingError: It could not be trained.
         """
+        if self._folder.is_trained(self._config):
+            return
         try:
             self._ask({"prepare": True}, "prepared")
         except TrialFailedError as error:
             raise TrainingError(f"the shared network could not be trained: {error}") from None
-        self._end()
+
+    def end(self) -> None:
+        """End the process, which gives its memory back."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()  # closes the pipes and waits
+            self._process = None
 
     def _ask(self, task: Mapping[str, Any], answer: str) -> dict[str, Any]:
         process = self._running()
@@ -74,15 +82,15 @@ class Scorer:
         for line in process.stdout:
             said = json.loads(line)
             if answer in said:
-                if self._once:
-                    self._end()
+                if self._config.from_scratch:
+                    self.end()
                 return said
             if "error" in said:
-                self._end()
+                self.end()
                 raise TrialFailedError(said["error"])
             self._on_event("images" if "images" in said else "epoch", said)
         status = process.wait()
-        self._end()
+        self.end()
         raise TrialFailedError(_explained(status, self._folder.log))
 
     def _running(self) -> "subprocess.Popen[str]":
@@ -93,12 +101,6 @@ class Scorer:
                     words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
                 )
         return self._process
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()  # closes the pipes and waits
-            self._process = None
 
 
 def _task(trial: Trial) -> dict[str, Any]:

@@ -34,10 +34,11 @@ from keras_inception.files import write_json, write_text, written_beside
 from keras_inception.googlenet import MAIN
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.optimizers import optimizer
-from keras_inception.training.session import resolved
+from keras_inception.training.session import check_batch, resolved
 from keras_inception.training.trainer import train
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.folder import SearchFolder
+from keras_inception.tuning.space import Point
 from keras_inception.tuning.supernet import Supernet
 
 Say = Callable[..., None]
@@ -67,6 +68,7 @@ class Inherited:
         dataset = load_dataset(run.data)
         self._classes = len(dataset.classes)
         self._images = self._read(dataset)
+        check_batch(training.batch_size, len(self._images[TRAIN]))
         self._batches = {part: self._pixels(part) for part in (_CALIBRATION, VALIDATION)}
         side = run.data.image_size
         assert side is not None
@@ -193,26 +195,20 @@ class FromScratch:
         run = resolved(self._config.run)
         side = run.data.image_size
         assert side is not None
-        assert run.training.learning_rate is not None
         path, given = self._folder.architecture(number), self._config.run.model.table()
         if values is None:
             write_text(path, given.to_json())
-            return self._config.trained(path, {"name": "given"})
+            return self._config.trained(path, Point(given), {"name": "given"})
         shape = (side, side, run.data.channels)
         fit = Fitting(given, self._folder.budget(self._config), shape, len(load_dataset(run.data).classes))
         point = self._config.space().point(values, fit)
         write_text(path, point.architecture.to_json())
-        changes: dict[str, Any] = {
-            "name": f"trial {number}",
-            "training.learning_rate": run.training.learning_rate * point.rate_factor,
-        }
-        if point.head_weight is not None:
-            changes["training.loss_weights"] = (run.training.loss_weights[0], point.head_weight, point.head_weight)
+        changes: dict[str, Any] = {"name": f"trial {number}"}
         if "tuner/epochs" in values:  # Hyperband's: a good trial goes on with more epochs
             changes["training.epochs"] = int(values["tuner/epochs"])
             if "tuner/trial_id" in values:
                 changes["model.start_from"] = str(self._folder.run(int(values["tuner/trial_id"])))
-        return self._config.trained(path, changes)
+        return self._config.trained(path, point, changes)
 
     def _callbacks(self, steps: int, batch_size: int, epoch: int, step: int) -> list[keras.callbacks.Callback]:
         def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:

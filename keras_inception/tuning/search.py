@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import math
 import threading
@@ -14,7 +15,6 @@ from typing import Any
 
 from keras_inception.errors import RunError, TrainingError
 from keras_inception.files import folder_written_beside, write_json, write_text
-from keras_inception.run_folder import RunFolder
 from keras_inception.tuning.config import SearchConfig
 from keras_inception.tuning.finalists import Finalist, train_finalists
 from keras_inception.tuning.folder import SearchFolder
@@ -23,6 +23,7 @@ from keras_inception.tuning.networks import Networks
 from keras_inception.tuning.oracles import oracle
 from keras_inception.tuning.page import write_search
 from keras_inception.tuning.scorer import OnEvent, Scorer
+from keras_inception.tuning.space import Point
 from keras_inception.tuning.tuner import Tuner, role, scored
 
 OnTrial = Callable[[Trial], None]
@@ -74,11 +75,12 @@ def tune(
     if serving and not resume:
         raise RunError("a search by several processes is started again when one has failed; give --resume")
     search.folder.begin(config, resume=resume, overwrite=overwrite)
-    with RunFolder(search.folder.path).claimed():
+    with search.folder.claimed():
         search.calibrate()
         with Scorer(search.folder, config, on_event) as scorer:
+            scorer.prepare()
             if serving:
-                scorer.prepare()
+                scorer.end()  # its memory is the workers'
             with search.watched() if serving else contextlib.nullcontext():
                 search.score_trials(scorer, deadline, search.tell)
             result = search.choose(scorer)
@@ -221,9 +223,9 @@ class _Search:
 
     def train_finalists(self, result: dict[str, Any]) -> list[Finalist]:
         """Train the best from scratch beside the given network and a uniformly scaled one of their cost."""
-        networks, uniform, beside = self.networks, self.networks.uniform(), result["uniform"]
-        chosen = [trial for trial in self._fitting(result["trials"]) if beside is None or trial.number != beside.number]
-        chosen = chosen[: self.config.finalists]
+        networks, uniform = self.networks, self.networks.uniform()
+        distinct = self._distinct(self._fitting(result["trials"]), networks.point(uniform))
+        chosen = list(itertools.islice(distinct, self.config.finalists))
         contenders = [networks.contender("given", None)]
         # Those that use up less of the budget are compared with a uniform one that does too.
         for size in dict.fromkeys(trial.values.get("size") for trial in chosen) or [None]:
@@ -278,6 +280,15 @@ class _Search:
             )
         return fitting
 
+    def _distinct(self, trials: Sequence[Trial], beside: Point) -> Iterator[Trial]:
+        """Yield the first trial of every point but one; Hyperband's that are promoted have the points of others."""
+        known = {beside}
+        for trial in trials:
+            point = self.networks.point(trial.values)
+            if point not in known:
+                known.add(point)
+                yield trial
+
     def _limit_ms(self) -> float | None:
         if self.networks.budget.quantity != "latency":
             return None
@@ -287,8 +298,9 @@ class _Search:
         """Write the best network, and the weights it was scored with."""
         best = self.folder.best
         with folder_written_beside(best) as new:
-            write_text(new / "architecture.json", self.networks.table(winner.values).to_json())
-            run = self.config.trained(best / "architecture.json", {"name": "tuned"})
+            point = self.networks.point(winner.values)
+            write_text(new / "architecture.json", point.architecture.to_json())
+            run = self.config.trained(best / "architecture.json", point, {"name": "tuned"})
             write_text(new / "config.json", run.to_json())
             scorer.keep(winner, new / "weights.keras")
             write_json(new / "trial.json", dataclasses.asdict(winner))

@@ -68,15 +68,28 @@ class Tuner(base_tuner.BaseTuner):
     def run_trial(self, trial: kt.Trial, **kwargs: Any) -> dict[str, float]:
         """Score a trial, unless it was before the search was killed."""
         number = int(trial.trial_id)
-        known = self._folder.trial(number)
-        if known is None or known.state != "scored":
-            begun = self._described(number, trial.hyperparameters.values)
+        known, begun = self._folder.trial(number), self._described(number, trial.hyperparameters.values)
+        if known is None or known.state != "scored" or known.values != begun.values:
             self._note(begun)
             known = scored(begun, self._scorer)
             self._note(known)
         if known.top1 is None:
             raise kt_errors.FailedTrialError(known.message)
         return {OBJECTIVE.name: known.top1}
+
+    def save(self) -> None:
+        """Save what proposes; keras-tuner's loop has no state of its own."""
+        if not self._is_worker():
+            self.oracle.save()
+
+    def reload(self) -> None:
+        """Go on with what was proposed."""
+        if not self._is_worker():
+            self.oracle.reload()
+
+    def _get_tuner_fname(self) -> str:
+        """Return the file that is there when a search goes on; keras-tuner's own is named after the role."""
+        return self.oracle._get_oracle_fname()
 
     def _try_run_and_update_trial(self, trial: kt.Trial, *args: Any, **kwargs: Any) -> None:
         """Run a trial and tell the oracle; one that failed is no traceback on the screen, and a bug is not hidden."""
