@@ -94,7 +94,7 @@ def read_card(path: str | Path) -> Card:
     readers = {"saved_model": _of_saved_model, "tflite": _of_zip, "keras": _of_zip, "onnx": _of_onnx}
     try:
         text = readers[kind](path)
-    except (OSError, KeyError, zipfile.BadZipFile):
+    except (OSError, KeyError, UnicodeDecodeError, zipfile.BadZipFile):
         raise RunError(
             f"{str(path)!r} holds no labels and no preprocessing: 'keras-inception export' did not write it; give the "
             "run, or one of its exports"
@@ -132,4 +132,9 @@ def _of_zip(path: Path) -> str:
 
 
 def _of_onnx(path: Path) -> str:
-    return imported("onnxruntime", "onnx").InferenceSession(str(path)).get_modelmeta().custom_metadata_map[CARD]
+    runtime = imported("onnxruntime", "onnx")
+    try:
+        session = runtime.InferenceSession(str(path))
+    except Exception as error:  # of many kinds, which have no base of their own
+        raise OSError("ONNX Runtime cannot read it") from error
+    return session.get_modelmeta().custom_metadata_map[CARD]

@@ -30,6 +30,7 @@ _KINDS = {
     "saved_model": "SavedModel, TensorFlow",
     "tflite": "TFLite, LiteRT",
     "onnx": "ONNX Runtime",
+    "published": "Keras",
 }
 _STYLE = "footer {display: none !important}"
 

@@ -6,6 +6,7 @@ import zipfile
 import pytest
 
 from keras_inception.card import CARD, Card, kind_of, put_into_saved_model, put_into_zip, read_card
+from keras_inception.cli import main
 from keras_inception.config import DataConfig
 from keras_inception.errors import RunError
 from keras_inception.run_folder import RunFolder
@@ -17,7 +18,7 @@ def card(tmp_path):
     return Card(tmp_path / "x", "first", ("cats", "Öre, gr.", 'a "dog"'), data, {"epoch": "3"})
 
 
-def test_a_card_reads_back_with_its_preprocessing_and_without_the_users_paths(card, tmp_path):
+def test_a_card_reads_back_with_its_preprocessing_and_without_the_users_paths(card):
     text = card.to_json()
     assert "secret" not in text
     found = Card.from_json(text, card.path)
@@ -68,6 +69,24 @@ def test_a_file_of_somebody_else_is_refused_in_one_line(tmp_path, name):
         archive.writestr("other", "")
     with pytest.raises(RunError, match="holds no labels"):
         read_card(tmp_path / name)
+
+
+def test_an_onnx_file_that_is_damaged_is_refused_in_one_line(tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="tools/install onnx")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(bytes(range(256)) * 40)
+    assert main(["predict", str(path), "photo.jpg"]) == 2
+    said = capsys.readouterr().err
+    assert "model.onnx' holds no labels" in said
+    assert said.count("\n") == 1
+
+
+def test_a_saved_models_card_that_is_no_text_is_refused(card, tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    put_into_saved_model(card, tmp_path)
+    (tmp_path / "assets.extra" / CARD).write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(RunError, match="holds no labels"):
+        read_card(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"preprocessing": {"image_size": -1}})])

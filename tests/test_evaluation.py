@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from keras_inception.cli import main
+from keras_inception.cli import main, runs
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import Split
 from keras_inception.data.images import read_images, read_split
@@ -289,6 +289,9 @@ def test_several_runs_need_an_output_and_the_same_classes_and_images(run, tmp_pa
         ({"split": "train", "crops": 144}, "evaluation_train_144crops"),
         ({"data": "elsewhere/my photos"}, "evaluation_of_my photos"),
         ({"data": "validation", "crops": 10}, "evaluation_of_validation_10crops"),
+        ({"data": "a_tfds_set", "split": "train"}, "evaluation_of_a_tfds_set_train"),
+        ({"data": "a_tfds_set", "split": "validation", "crops": 10}, "evaluation_of_a_tfds_set_validation_10crops"),
+        ({"data": "./others", "split": "train"}, "evaluation_of_others"),  # a folder has no splits
     ],
 )
 def test_the_folder_says_what_was_measured(options, name, tmp_path):
@@ -312,6 +315,18 @@ def test_an_evaluation_replaces_an_earlier_one_and_nothing_else(run, tmp_path, d
     assert [path.name for path in holiday.iterdir()] == ["beach.jpg"]
     with pytest.raises(RunError, match="is a file"):
         evaluate(run, output=holiday / "beach.jpg")
+
+
+@pytest.mark.parametrize("place", ["file/eval", "file", "/proc/eval"])
+def test_a_place_that_cannot_be_written_is_refused_before_tensorflow_is_loaded(
+    place, run, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(runs, "load_tensorflow", pytest.fail)
+    assert main(["evaluate", str(run), "--output", str(tmp_path / place)]) == 2
+    said = capsys.readouterr().err
+    assert "give --output another place" in said
+    assert said.count("\n") == 1
 
 
 def test_an_error_leaves_the_earlier_evaluation(run, tmp_path, detector, monkeypatch):

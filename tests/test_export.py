@@ -23,7 +23,7 @@ from keras_inception.config import DataConfig
 from keras_inception.data.pipeline import network_input
 from keras_inception.errors import ExportError, RunError
 from keras_inception.evaluation.predict import predict
-from keras_inception.export import answering
+from keras_inception.export import answering, export as exporting
 from keras_inception.export.export import export
 from keras_inception.export.manifest import verify
 from keras_inception.export.proof import Thresholds
@@ -405,6 +405,64 @@ def test_where_int8_misses_the_remedies_are_tried_in_order_and_measured(exported
     for message, words in zip(tried, said, strict=True):
         assert words in message
         assert "less than 101.0%" in message
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """What TFLite files were made from, in order; they are made at once, and int8 never answers like the model."""
+    log = []
+
+    def write(source, card, path, precision, *, examples, interface="float32", in_float=0):
+        path.write_bytes(b"a model")
+        log.append((precision, 0 if examples is None else len(examples), interface, in_float))
+        return ()
+
+    def answers(path, pixels):
+        lying, standing = (0.1, 0.9) if "int8" in path.name else (0.9, 0.1)
+        probabilities = np.tile(np.float32([lying, standing]), (len(np.load(pixels)), 1))
+        return answering.Answers(probabilities, {(1, 1): (1.0, 1.0)})
+
+    monkeypatch.setattr(exporting, "write_tflite", write)
+    monkeypatch.setattr(exporting, "answers_of", answers)
+    monkeypatch.setattr(exporting._House, "_source", lambda house: house.scratch)
+    monkeypatch.setattr(exporting._House, "_examples", lambda house, count: np.zeros(count))
+    monkeypatch.setattr(exporting._House, "_graph", lambda house, path: "")
+    return log
+
+
+@pytest.mark.parametrize("asked", [["int8"], ["int8", "int16x8"], ["int16x8", "int8"]])
+def test_int16x8_takes_the_place_of_int8_once_whatever_is_asked_for_first(asked, run, made, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    result = export(folder, to=["tflite"], quantize=asked)
+    assert [proof["file"] for proof in result["files"]] == ["model.tflite", "model_int16x8.tflite"]
+    assert [proof["file"] for proof in result["attempts"]] == ["model_int8.tflite"] * 4
+    assert not (folder / "export" / "model_int8.tflite").exists()
+    assert [precision for precision, *_ in made].count("int16x8") == 1
+
+
+@pytest.mark.parametrize(
+    ("interface", "expected"),
+    [
+        ("uint8", [(100, "uint8", 0), (500, "uint8", 0), (500, "float32", 0), (500, "float32", 6)]),
+        ("float32", [(100, "float32", 0), (500, "float32", 0), (500, "float32", 6)]),
+    ],
+)
+def test_nothing_is_tried_twice(interface, expected, run, made, tmp_path):
+    export(shutil.copytree(run, tmp_path / "run"), to=["tflite"], quantize=["int8"], interface=interface)
+    assert [how for precision, *how in made if precision == "int8"] == [list(how) for how in expected]
+
+
+def test_one_thread_is_one_between_operations_too(run, tmp_path):
+    np.save(tmp_path / "pixels.npy", np.zeros((2, 28, 28, 3), np.uint8))
+    paths = {"path": str(run), "pixels": str(tmp_path / "pixels.npy"), "output": str(tmp_path / "answers.npz")}
+    code = (
+        "import json, sys\nfrom keras_inception.export.answering import _answer\n"
+        "_answer(json.loads(sys.argv[1]))\nfrom tensorflow.config import threading\n"
+        "print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())\n"
+    )
+    words = [sys.executable, "-c", code, json.dumps({**paths, "threads": 1})]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1"], done.stderr
 
 
 @pytest.mark.slow

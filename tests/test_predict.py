@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from keras_inception.cli import main
+from keras_inception.cli import main, runs
 from keras_inception.data.decode import decode
 from keras_inception.data.pipeline import network_input
 from keras_inception.errors import DataError
@@ -189,3 +189,16 @@ def test_rejected_answers_are_called_none_of_these(run, photos, fast, capsys):
 def test_another_ending_is_refused_before_anything_is_read(run, photos, tmp_path, capsys):
     assert main(["predict", str(run), str(photos), "--output", str(tmp_path / "answers.xls")]) == 2
     assert "give another ending" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["folder.csv", "file/answers.csv", "/proc/answers.csv"])
+def test_a_place_that_cannot_be_written_is_refused_before_tensorflow_is_loaded(
+    place, run, photos, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(runs, "load_tensorflow", pytest.fail)
+    assert main(["predict", str(run), str(photos), "--output", str(tmp_path / place)]) == 2
+    said = capsys.readouterr().err
+    assert "give --output another place" in said
+    assert said.count("\n") == 1

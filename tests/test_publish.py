@@ -29,6 +29,19 @@ def test_it_answers_by_its_path_as_the_run_does(run, published, stripes):
     assert RunFolder(published).state() == "finished"
 
 
+def test_what_was_published_can_be_published_again(published, tmp_path):
+    again = publish(published, tmp_path / "again", licence="CC-BY-4.0")
+    assert sorted(path.name for path in again.iterdir()) == sorted(path.name for path in published.iterdir())
+    for path in again.iterdir():
+        assert path.read_bytes() == (published / path.name).read_bytes(), path.name
+
+
+def test_the_card_says_how_to_use_it_without_an_index_of_packages(published):
+    card = (published / "README.md").read_text(encoding="utf-8")
+    assert "pip install" not in card
+    assert "In a checkout of keras_inception, after `tools/install`" in card
+
+
 def test_nothing_of_this_machine_is_in_it(published, stripes):
     for path in published.iterdir():
         if path.suffix != ".keras":

@@ -3,14 +3,19 @@
 import shutil
 import subprocess
 import sys
+from typing import get_args
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_inception import try_page
+from keras_inception.card import Kind, read_card
 from keras_inception.cli import main
 from keras_inception.errors import RunError
-from keras_inception.try_page import open_candidates
+from keras_inception.predictor import Predictor
+from keras_inception.try_page import Candidate, open_candidates
 
 # What a browser waits for, ms.
 PATIENCE = 60_000
@@ -26,7 +31,14 @@ def test_no_model_and_a_missing_one_are_named(tmp_path, capsys):
 def test_without_gradio_the_extra_is_named(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["try", str(run)]) == 2
-    assert "pip install 'keras-inception[try]'" in capsys.readouterr().err
+    assert "tools/install try" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_of_model_has_a_place_on_the_page(kind, run):
+    gradio = MagicMock()
+    try_page._answer(gradio, Candidate("mine", read_card(run), Predictor(kind, lambda images: images)))
+    assert gradio.Label.call_args.kwargs["label"].startswith("mine (")
 
 
 def test_a_run_answers_and_shows_where_it_looked(run, stripes):

@@ -1,12 +1,16 @@
 """Downloads from a server on this machine: whole, broken off, resumed, damaged, and none."""
 
 import dataclasses
+import errno
+import fcntl
 import hashlib
 import http.server
 import io
 import re
 import tarfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,12 +23,14 @@ CONTENT = bytes(range(256)) * 4000
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one content, as far as it is told; `ranges` lists what was asked for."""
+    """Serves one content, as far as it is told, once `may_end`; `ranges` lists what was asked for."""
 
     content, breaks_at, knows_ranges = CONTENT, None, True
 
     def __init__(self):
         self.ranges = []
+        self.may_end = threading.Event()
+        self.may_end.set()
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -47,7 +53,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        self.wfile.write(content[start : self.server.breaks_at])
+        self.wfile.write(content[start : self.server.breaks_at][:-1])
+        self.server.may_end.wait(60)
+        self.wfile.write(content[start : self.server.breaks_at][-1:])
 
     def log_message(self, *arguments):
         pass
@@ -118,6 +126,44 @@ def test_a_part_that_is_no_beginning_of_the_file_is_fetched_anew(server, home):
     assert list(part.parent.iterdir()) == []
 
 
+def fetched_by_three(one, server, caplog):
+    """Let three fetch the same: the download of the first ends when the two others wait for it."""
+    server.may_end.clear()
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(fetched, one, lambda *at: None) for _ in range(3)]
+        deadline = time.monotonic() + 20
+        while sum("waiting for it" in said for said in caplog.messages) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        server.may_end.set()
+    return answers
+
+
+def test_of_several_that_want_the_same_file_one_fetches_it(server, home, caplog):
+    answers = fetched_by_three(weights(server), server, caplog)
+    assert [answer.result().read_bytes() == CONTENT for answer in answers] == [True] * 3
+    assert server.ranges == [None]
+    assert [path.name for path in (home / "models").iterdir()] == ["weights.bin"]
+    assert set(caplog.messages) == {"another process fetches weights.bin; waiting for it"}
+
+
+def test_those_that_waited_for_a_damaged_file_fetch_it_one_by_one(server, home, caplog):
+    server.content = CONTENT[::-1]
+    for answer in fetched_by_three(weights(server), server, caplog):
+        with pytest.raises(WeightsError, match="it was removed: try again"):
+            answer.result()
+    assert server.ranges == [None] * 3
+    assert list((home / "models").iterdir()) == []
+
+
+def test_where_a_file_system_has_no_locks_files_come_all_the_same(server, home, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert fetched(weights(server)).read_bytes() == CONTENT
+    assert [path.name for path in (home / "models").iterdir()] == ["weights.bin"]
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
 def test_another_file_than_the_published_one_is_refused(algorithm, server, home):
     digest = hashlib.new(algorithm, CONTENT).hexdigest()
@@ -140,6 +186,7 @@ def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(serve
     assert "\n" not in said
     assert one.url in said
     assert f"put it at {str(home / 'models' / 'weights.bin')!r}" in said
+    assert list((home / "models").iterdir()) == []
     (home / "models" / "weights.bin").write_bytes(CONTENT)
     assert fetched(one).read_bytes() == CONTENT
 

@@ -193,8 +193,6 @@ def _images(
     limit: int | None,
     on_images: Callable[[int, int], None],
 ) -> "Images":
-    from dataclasses import replace
-
     from keras_inception.data.images import read_images, read_split
     from keras_inception.data.sources import folder_split
 
@@ -202,5 +200,4 @@ def _images(
     if data is None:
         return read_split(config, folder.labels(), split, on_images, limit)
     others, _ = folder_split(Path(data), folder.labels())
-    # Nobody promised that these are good: all that can be decoded are looked at.
-    return read_images(others if limit is None else others.spread(limit), replace(config, max_broken=1.0), on_images)
+    return read_images(others if limit is None else others.spread(limit), config, on_images)

@@ -8,6 +8,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from keras_inception.cli.screen import (
     check_model,
+    check_output,
     console,
     counting,
     flag,
@@ -38,7 +39,10 @@ def evaluate(
     data: Annotated[Path | None, flag("FOLDER|NAME", "the run's own data")] = None,
     reject_below: Annotated[float | None, flag("P", "every answer counts")] = None,
     predictions: Literal["csv", "parquet"] = "csv",
-    output: Annotated[Path | None, flag("FOLDER", "evaluation in the run; several need one")] = None,
+    output: Annotated[
+        Path | None,
+        flag("FOLDER", "in the run, named after data, split and crops; an exported file and several need one"),
+    ] = None,
 ) -> None:
     """Measure a run's best model, an exported file, or several as an ensemble; figures and answers stand in a folder.
 
@@ -69,10 +73,13 @@ def evaluate(
     split = split or ("test" if weights is None else "validation")
     for folder in run:
         check_model(folder)
-    load_tensorflow()
     from keras_inception.data.decode import printable
     from keras_inception.evaluation.evaluate import evaluate as evaluate_runs, evaluation_folder
 
+    written = evaluation_folder(run, split, crops, data, output)
+    for place in (written, written.parent):  # it is made beside its place
+        check_output(place, folder=True)
+    load_tensorflow()
     screen = console()
     with counting(screen, "reading images") as on_images, counting(screen, "answering images") as on_progress:
         result = evaluate_runs(
@@ -97,7 +104,6 @@ def evaluate(
     if rejection := result["rejection"]:
         right = "" if rejection.get("top1") is None else f", top-1 of the answered {rejection['top1']:.2%}"
         say(screen, f"answered with at least {rejection['below']:g}: {rejection['coverage']:.2%}{right}")
-    written = evaluation_folder(run, split, crops, data, output)
     say(screen, f"{result['images_per_second']:.1f} images/s; the evaluation stands in {printable(str(written))}")
 
 
@@ -167,6 +173,7 @@ def predict(
         from keras_inception.evaluation.predictions import check_ending
 
         check_ending(output)
+        check_output(output, folder=False)
     if kind_of(run) not in ("tflite", "onnx"):  # which are run without it
         load_tensorflow()
     from rich.console import Console
@@ -267,7 +274,7 @@ def try_(
 
     Args:
         model: Folders of runs, and files that export wrote.
-        host: Address to listen on; others than this machine reach 0.0.0.0.
+        host: Address to listen on; 0.0.0.0 lets other machines in.
         port: Port to listen on; 0 takes a free one.
         max_upload_mb: Largest file that is taken, MB.
     """

@@ -3,7 +3,6 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,8 +64,8 @@ def evaluate(
             n01440764. Exported files and published weights need it.
         reject_below: An answer of a lower probability counts as none of the classes.
         predictions: What the predictions are written as.
-        output: The folder; by default "evaluation" in the run's, with the split, data and crops in its name where they
-            are others. Several runs, and exported files, need it.
+        output: The folder; by default "evaluation" in the run's, with the name of the data, the split and the crops in
+            its name where they are others. Several runs, and exported files, need it.
         on_images: Called while images are read, with their number and that of all.
         on_progress: Called while images are answered, with their number and that of all; runs count apart.
 
@@ -90,7 +89,6 @@ def evaluate(
     if data is None:
         check_own_images(cards, "give --data a folder")
     names, predictors = _predictors(cards, heads)
-    of_folder = data is not None and not is_tfds(str(data))
     images, labelled = _images(cards, split, crops, data, on_images)
     labels = images[0].labels if labelled else None
     if heads and labels is None:
@@ -105,7 +103,7 @@ def evaluate(
     counts = np.bincount(main.argmax(axis=1), minlength=len(classes)).tolist()
     result: dict[str, Any] = {
         "runs": [str(card.path) for card in cards],
-        "split": None if of_folder else split,
+        "split": split if _has_splits(data) else None,
         "data": str(data) if data else None,
         "crops": crops,
         "classes": list(classes),
@@ -147,7 +145,7 @@ def evaluation_folder(
     words = ["evaluation"]
     if data is not None:
         words += ["of", Path(data).resolve().name]
-    elif split != TEST:
+    if split != TEST and _has_splits(data):
         words.append(split)
     if crops > 1:
         words.append(f"{crops}crops")
@@ -156,6 +154,11 @@ def evaluation_folder(
 
 def _paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
     return [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+
+
+def _has_splits(data: str | Path | None) -> bool:
+    """Return whether data are the run's own or a TFDS set; a folder is one lot of images."""
+    return data is None or is_tfds(str(data))
 
 
 def _check_replaceable(target: Path) -> None:
@@ -200,11 +203,7 @@ def _images(
     else:
         found = [child.name for child in Path(data).iterdir()] if Path(data).is_dir() else []
         others, labelled = folder_split(Path(data), names_on_disk(classes, found))
-    # Nobody promised that these are good: all that can be decoded are answered.
-    return same_images(
-        cards,
-        lambda config: read_images(others, replace(config, max_broken=1.0), on_images, whole=crops > 1),
-    ), labelled
+    return same_images(cards, lambda config: read_images(others, config, on_images, whole=crops > 1)), labelled
 
 
 def _trace(config: DataConfig, predictor: Predictor) -> None:

@@ -80,6 +80,7 @@ def _answer(task: dict[str, Any]) -> None:
         import tensorflow as tf
 
         tf.config.threading.set_intra_op_parallelism_threads(task["threads"])
+        tf.config.threading.set_inter_op_parallelism_threads(task["threads"])
     predictor = open_model(path, task["threads"])
     pixels = np.load(task["pixels"], mmap_mode="r")
     data = read_card(path).data

@@ -64,7 +64,8 @@ def export(
     and manifest.json, which `manifest.verify` checks.
 
     Where int8 misses its thresholds, more images to learn from, floats in and out, the most sensitive layers in float,
-    and int16x8 in its place are tried in this order and measured, until one is good enough.
+    and int16x8 in its place are tried in this order and measured, until one is good enough. Where int16x8 is asked for
+    too, int8 is left out then.
 
     Args:
         run: The run's folder.
@@ -105,7 +106,8 @@ def export(
             on_file(name)
             *missed, last = proofs
             attempts += missed
-            files.append(last)
+            # Where int16x8 is asked for too, an int8 file that misses is dropped.
+            (files if (new / last.file).exists() else attempts).append(last)
         _refuse_misses(files)
         write_text(new / "labels.txt", "".join(f"{label}\n" for label in card.labels))
         result = {
@@ -165,8 +167,10 @@ class _House:
             yield "saved_model/1", self._saved_model()
         precisions = list(dict.fromkeys(("float32", *quantize))) if "tflite" in to else []
         for precision in precisions:
-            made = self._int8(interface) if precision == "int8" else self._tflite(precision)
-            yield tflite_name(precision), made
+            if precision == "int8":
+                yield tflite_name(precision), self._int8(interface, others=precisions)
+            else:
+                yield tflite_name(precision), self._tflite(precision)
         if "onnx" in to:
             yield "model.onnx", self._onnx()
         if "keras" in to:
@@ -235,15 +239,21 @@ class _House:
         write_tflite(self._source(), self.card, path, precision, examples=examples)
         yield self._answered(path, precision, self._graph(path))
 
-    def _int8(self, interface: Interface) -> Iterator[Proof]:
-        """Make the int8 file; where it misses, try what helps, one thing after the other."""
+    def _int8(self, interface: Interface, others: Sequence[Precision]) -> Iterator[Proof]:
+        """Make the int8 file; where it misses, try what helps, one thing after the other.
+
+        Args:
+            interface: What it takes and gives at first.
+            others: The precisions that are made anyway.
+        """
         path, learnt_from = self.folder / tflite_name("int8"), 0
-        for count, taken, in_float in (
+        attempts: tuple[tuple[int, Interface, int], ...] = (
             (_EXAMPLES, interface, 0),
             (_MORE_EXAMPLES, interface, 0),
             (_MORE_EXAMPLES, "float32", 0),
             (_MORE_EXAMPLES, "float32", _IN_FLOAT),
-        ):
+        )
+        for count, taken, in_float in dict.fromkeys(attempts):
             if count != learnt_from:
                 examples, learnt_from = self._examples(count), count
             layers = write_tflite(
@@ -259,9 +269,10 @@ class _House:
             if not proof.misses:
                 return
             _LOG.info("%s is not good enough (%s): %s", path.name, proof.note, "; ".join(proof.misses))
-        if not _has_lrn(self.table) and not (self.folder / tflite_name("int16x8")).exists():
+        if not _has_lrn(self.table):
             path.unlink()
-            yield from self._tflite("int16x8")
+            if "int16x8" not in others:
+                yield from self._tflite("int16x8")
 
     def _source(self) -> Path:
         """Return a SavedModel to convert: the one that is exported, or one of its own."""
@@ -326,7 +337,7 @@ def _proving_images(
         images = read_split(card.data, card.labels, TEST, on_images)
         return images, images.labels, "test images"
     split, labelled = folder_split(Path(other), card.labels)
-    images = read_images(split, dataclasses.replace(card.data, max_broken=1.0), on_images)
+    images = read_images(split, card.data, on_images)
     return images, images.labels if labelled else None, f"images of {other}"
 
 

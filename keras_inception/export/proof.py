@@ -45,7 +45,8 @@ class Proof:
         top1_interval: Wilson's 95% interval; None without labels.
         latency_ms: A row for each number of threads and of images in a batch: median and 95th percentile, ms.
         misses: What it differs by more than is allowed, a sentence each.
-        disagreeing: Names of the images whose probabilities differ most, the largest difference first.
+        disagreeing: Names of the images that differ most: those with another answer first, then by the largest
+            difference of a probability.
         note: What else is to be known.
     """
 

@@ -48,7 +48,8 @@ def publish(run: str | Path, out: str | Path, *, licence: str, overwrite: bool =
         raise RunError("no licence given; say under which one others may use the weights, such as --licence CC-BY-4.0")
     _check_out(out, overwrite)
     data, summary = _public_data(folder.data()), folder.summary()
-    summary["broken_images"] = len(summary["broken_images"])
+    if not isinstance(summary["broken_images"], int):  # of a published run it is their number already
+        summary["broken_images"] = len(summary["broken_images"])
     with folder_written_beside(out) as new:
         target = RunFolder(new)
         for name in ("architecture.json", "labels.txt", "best.keras", "metrics.csv"):
@@ -138,9 +139,10 @@ def _card(
 
 
 def _use(folder: RunFolder) -> str:
-    return f"""```
-pip install keras-inception
-keras-inception predict path/to/this/folder photo.jpg
+    return f"""In a checkout of keras_inception, after `tools/install`:
+
+```
+.venv/bin/keras-inception predict path/to/this/folder photo.jpg
 ```
 
 ```python

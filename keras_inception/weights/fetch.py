@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import logging
 import os
 import shutil
 import tarfile
@@ -14,6 +15,8 @@ from pathlib import Path
 from keras_inception.errors import WeightsError
 from keras_inception.files import written_beside
 from keras_inception.weights.published import PublishedWeights
+
+_LOG = logging.getLogger(__name__)
 
 _BLOCK = 2**18
 _TIMEOUT_SECONDS = 30
@@ -31,7 +34,7 @@ def fetched(weights: PublishedWeights, on_bytes: OnBytes | None = None) -> Path:
     """Return the checkpoint of published weights, from the cache or from its publisher.
 
     The digest is checked whenever one is published, also of a file that was put there by hand. A download that breaks
-    off stays as NAME.part, and the next one goes on there.
+    off stays as NAME.part, and the next one goes on there. Of processes that want the same file one fetches it.
 
     Args:
         weights: Which.
@@ -56,16 +59,55 @@ def _download(weights: PublishedWeights, path: Path, on_bytes: OnBytes) -> None:
     part = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _continue(weights.url, part, on_bytes)
+        with _held(part):
+            if path.is_file():  # another process has brought it
+                return
+            _continue(weights.url, part, on_bytes)
+            if wrong := _wrong(weights, part):
+                part.unlink()
+                raise WeightsError(f"what came from {weights.url} {wrong}; it was removed: try again")
+            os.replace(part, path)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise WeightsError(
             f"{weights.url} cannot be fetched ({reason}); try again, or fetch it by hand and put it at {str(path)!r}"
         ) from None
-    if wrong := _wrong(weights, part):
-        part.unlink()
-        raise WeightsError(f"what came from {weights.url} {wrong}; it was removed: try again")
-    os.replace(part, path)
+
+
+@contextlib.contextmanager
+def _held(part: Path) -> Iterator[None]:
+    """Hold a file, which is made, against other processes; wait for one that holds it. An empty one is removed."""
+    while True:
+        with open(part, "ab") as file:
+            _lock(file.fileno(), part)
+            if not _is_at(part, file.fileno()):
+                continue  # who held it has renamed or removed it
+            try:
+                yield
+            finally:
+                if os.fstat(file.fileno()).st_size == 0:
+                    part.unlink(missing_ok=True)
+            return
+
+
+def _lock(handle: int, part: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _LOG.warning("another process fetches %s; waiting for it", part.stem)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:  # some network file systems have no locks
+        _LOG.info("%s cannot be locked: %s", part, error)
+
+
+def _is_at(path: Path, handle: int) -> bool:
+    """Return whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _continue(url: str, part: Path, on_bytes: OnBytes) -> None:
@@ -77,7 +119,7 @@ def _continue(url: str, part: Path, on_bytes: OnBytes) -> None:
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        part.unlink()  # nothing is left to send: what is here is whole, or another file
+        # Nothing is left to send: what is here is whole, or another file.
         answer = urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS)
     with answer:
         here = here if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0

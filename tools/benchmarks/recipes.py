@@ -8,9 +8,7 @@ import dataclasses
 import gzip
 import json
 import os
-import platform
 import queue
-import statistics
 import subprocess
 import sys
 import time
@@ -20,12 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import rounds  # tools/benchmarks/rounds.py, beside this file
 import tyro
 
 from keras_inception.config import RunConfig
 from keras_inception.data.dataset import TEST, TRAIN, VALIDATION, ImageDataset
+from keras_inception.evaluation.over_seeds import SEEDS, spread
 
-SEEDS = (1, 2, 3)
 CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Boot")
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -335,9 +334,9 @@ def _said(run: Path) -> str:
     )
 
 
-def show(name: str, folder: Path, screen: Any) -> None:
+def show(name: str, folder: Path) -> None:
     """Print mean ± standard deviation over the seeds of every row, and of the differences to the first row's."""
-    from rich.table import Table as Screen
+    from rich.table import Table as Shown
 
     table = TABLES[name]
     results = {
@@ -349,27 +348,20 @@ def show(name: str, folder: Path, screen: Any) -> None:
         for row in table.rows
     }
     first = next(iter(results.values()))
-    shown = Screen("", "validation", "test", "validation − first row's", "test − first row's", title=table.title)
+    shown = Shown("", "validation", "test", "validation − first row's", "test − first row's", title=table.title)
     for row, found in results.items():
-        cells = [_spread([result[split] for result in found.values()]) for split in (VALIDATION, TEST)]
+        if not found:
+            shown.add_row(row, "not yet run")
+            continue
         pairs = [seed for seed in found if seed in first]
-        cells += [
-            _spread([found[seed][split] - first[seed][split] for seed in pairs], sign="+")
-            for split in (VALIDATION, TEST)
-        ]
-        shown.add_row(row, *(cells if found else ["not yet run", "", "", ""]))
-    screen.print(shown)
-
-
-def _spread(values: list[float], sign: str = "") -> str:
-    if not values:
-        return ""
-    mean = f"{100 * statistics.mean(values):{sign}.1f}"
-    return (
-        f"{mean} ± {100 * statistics.stdev(values):.1f}"
-        if len(values) == len(SEEDS)
-        else f"{mean} ({len(values)} seed{'s' if len(values) > 1 else ''})"
-    )
+        cells = [spread([result[split] for result in found.values()]) for split in (VALIDATION, TEST)]
+        if pairs:
+            cells += [
+                spread([found[seed][split] - first[seed][split] for seed in pairs], "+") for split in (VALIDATION, TEST)
+            ]
+        missing = "" if len(found) == len(SEEDS) else f" ({len(found)} of {len(SEEDS)} seeds)"
+        shown.add_row(f"{row}{missing}", *cells)
+    rounds.screen().print(shown)
 
 
 def main(
@@ -396,15 +388,12 @@ def main(
     if one:
         train_one(TABLES[table], one, seed, place(folder, table, one, seed), fashion_mnist)
         return
-    from rich.console import Console
-
     names = list(TABLES) if table == "all" else [table]
     for name in names:
         run_all(name, folder, fashion_mnist, minutes)
-    screen = Console(width=None if sys.stdout.isatty() else 140)
     for name in names:
-        show(name, folder, screen)
-    screen.print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+        show(name, folder)
+    rounds.say(rounds.machine())
 
 
 if __name__ == "__main__":

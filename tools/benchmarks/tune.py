@@ -11,18 +11,16 @@ Three questions, with googlenet-small at width 0.25 on a part of Fashion-MNIST a
 
 import dataclasses
 import json
-import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import rounds  # tools/benchmarks/rounds.py, beside this file
 import tyro
 from PIL import Image
 from recipes import CLOTHES, idx  # tools/benchmarks/recipes.py, beside this file
@@ -158,7 +156,7 @@ def oracles(folder: Path, data: tuple[str, ...], epochs: int, minutes: float, sc
     for color, name in zip(("tab:green", "tab:red"), ("uniform", list(finalists)[-1]), strict=True):
         top1 = 100 * finalists[name]["validation"][0]
         axes.plot(
-            end + _training_minutes(inherited), top1, "o", color=color, label=f"inherited search: {name}, trained"
+            end + _training_minutes(inherited, name), top1, "o", color=color, label=f"inherited search: {name}, trained"
         )
         table.add_row(f"inherited: {name}, trained", str(len(inherited.trials())), f"{end:.0f}", f"{top1:.1f}%")
     axes.set(xlabel="minutes", ylabel="best top-1 of validation so far, %")
@@ -181,9 +179,9 @@ def _finalists(folder: SearchFolder) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in json.loads((folder.finalists / "finalists.json").read_text())}
 
 
-def _training_minutes(folder: SearchFolder, name: str = "uniform") -> float:
-    """Return the median of a network's trainings, in minutes."""
-    runs = folder.finalists.glob(f"{name}-seed*/summary.json")
+def _training_minutes(folder: SearchFolder, name: str) -> float:
+    """Return the median of a finalist's trainings, in minutes."""
+    runs = folder.finalists.glob(f"{name.replace(' ', '')}-seed*/summary.json")
     return statistics.median(json.loads(run.read_text())["training_seconds"] for run in runs) / 60
 
 
@@ -218,7 +216,7 @@ def main(
         epochs: Of every training.
         minutes: Of each search from scratch.
     """
-    screen = Console(width=None if sys.stdout.isatty() else 140)
+    screen = rounds.screen()
     data = ("--data", str(clothes(fashion_mnist, folder / "clothes")), *NETWORK, "--seed", str(SEED))
     jobs: dict[str, Any] = {
         "budgets": lambda: budgets(folder, data, trials, epochs, screen),
@@ -228,7 +226,7 @@ def main(
     for name, job in jobs.items():
         if part in (name, "all"):
             job()
-    screen.print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+    rounds.say(rounds.machine())
 
 
 if __name__ == "__main__":
