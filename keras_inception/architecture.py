@@ -5,8 +5,10 @@ Source: Szegedy et al., arXiv:1409.4842 (2014), Table 1 and section 5. Nothing h
 """
 
 import dataclasses
+import itertools
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,7 +233,8 @@ class Architecture:
         image_size: Side of the square input in pixels when nothing else is asked for.
 
     Raises:
-        ArchitectureError: A width is below 1, a name is used twice, or a head reads a row that is not there.
+        ArchitectureError: A width is below 1, a name cannot be a layer's or is used twice, a head reads a row that is
+            not there, or a window stands where no size of image fills it.
     """
 
     name: str
@@ -242,6 +245,10 @@ class Architecture:
     image_size: int = 224
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name or "/" in self.name:
+            raise ArchitectureError(f"{self.name!r} is no name for an architecture; use a text without /")
+        for part in (*self.rows, *self.auxiliary):
+            _check_values(part)
         names = [row.name for row in self.rows]
         for name in names:
             if names.count(name) > 1:
@@ -253,14 +260,14 @@ class Architecture:
                     f"architecture {self.name!r} has two outputs named {head.name!r}; give each its own"
                 )
             if head.after not in names:
-                raise ArchitectureError(f"head {head.name!r}: {unknown('row', head.after, names)}")
-        for part in (*self.rows, *self.auxiliary):
-            _check_values(part)
+                raise ArchitectureError(f"head {head.name!r}: {unknown('row', str(head.after), names)}")
+        _check_layer_names((*self.rows, *self.auxiliary))
+        _check_behind_fully_connected(self.rows, self.auxiliary)
         if type(self.image_size) is not int or self.image_size < 1:
             raise ArchitectureError(f"image_size is {self.image_size!r}; it takes a whole number ≥ 1")
         if type(self.batch_normalization) is not bool:
             raise ArchitectureError(f"batch_normalization is {self.batch_normalization!r}; it takes true or false")
-        if not 0 <= self.dropout < 1:
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
             raise ArchitectureError(f"dropout is {self.dropout!r}; it takes a share in [0, 1)")
         if not any(isinstance(row, Conv | Inception | MlpConv) for row in self.rows):
             raise ArchitectureError(f"architecture {self.name!r} has no convolution; it needs at least one")
@@ -272,11 +279,17 @@ class Architecture:
             return "batch"
         return "lrn" if any(isinstance(row, LRN) for row in self.rows) else "none"
 
+    @property
+    def stem(self) -> tuple[Row, ...]:
+        """The rows in front of the first module or mlpconv layer."""
+        return _stem(self.rows)
+
     def with_normalization(self, normalization: Normalization) -> "Architecture":
         """Return this table with another normalisation; LRN stands around the last convolution of the stem.
 
         Raises:
-            ArchitectureError: `normalization` is none of "none", "lrn", "batch".
+            ArchitectureError: `normalization` is none of "none", "lrn", "batch", or LRN finds no convolution in the
+                stem.
         """
         if normalization not in get_args(Normalization):
             raise ArchitectureError(unknown("normalization", str(normalization), get_args(Normalization)))
@@ -323,20 +336,31 @@ class Architecture:
     def smallest_image(self, auxiliary: bool = False) -> int:
         """Return the smallest side in pixels that the network takes.
 
-        Without heads this is the total stride, so that a pixel of the last map never stands for more than the image;
-        with heads, the first size at which the map of every head fills its average pool.
+        This is the total stride, so that a pixel of the last map never stands for more than the image, or the first
+        size above it at which every window finds a pixel; with heads, at which every head's map fills its pool too.
         """
         size = math.prod(getattr(row, "stride", 1) for row in self.rows)
-        while auxiliary and any(head.output_size(self._map_size(head.after, size)) < 1 for head in self.auxiliary):
+        while not self._takes(size, auxiliary):
             size += 1
         return size
 
-    def _map_size(self, after: str, size: int) -> int:
+    def check_image(self, height: int | None, width: int | None, auxiliary: bool = False) -> None:
+        """Raise ArchitectureError where an image is too small, with the smallest that works; None is any size."""
+        smallest = self.smallest_image(auxiliary)
+        if any(size is not None and size < smallest for size in (height, width)):
+            raise ArchitectureError(
+                f"an image of {height}×{width} px is too small for {self.name!r}"
+                f"{' with auxiliary heads' if auxiliary else ''}; the smallest is {smallest}×{smallest} px"
+            )
+
+    def _takes(self, size: int, auxiliary: bool) -> bool:
+        """Return whether no map is empty at a size of image."""
+        maps = {}
         for row in self.rows:
-            size = row.output_size(size)
-            if row.name == after:
-                break
-        return size
+            size = maps[row.name] = row.output_size(size)
+            if size < 1:
+                return False
+        return not auxiliary or all(head.output_size(maps[head.after]) >= 1 for head in self.auxiliary)
 
     def to_json(self) -> str:
         """Return the table as JSON text that `from_json` reads back to an equal value."""
@@ -374,11 +398,13 @@ WIDTHS: dict[type, tuple[str, ...]] = {
     AuxiliaryHead: ("filters", "units"),
 }
 _MAY_BE_ZERO = {"reduce", "depth_radius", "reduce3x3", "reduce5x5", "pool_projection", "pooled_size"}
+#: What the builder calls the layers of no row.
+_RESERVED = ("image", "avg_pool", "max_pool", "dropout", "main")
 
 
 def _check_values(part: Row | AuxiliaryHead) -> None:
     """Raise ArchitectureError where a number of a row or head is out of range."""
-    if not isinstance(part.name, str) or not part.name or "/" in part.name:
+    if not isinstance(part.name, str) or not re.fullmatch(r"[A-Za-z0-9_]+", part.name):
         raise ArchitectureError(f"{part.name!r} is no name for a row; use letters, digits and _")
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
@@ -397,12 +423,69 @@ def _check_values(part: Row | AuxiliaryHead) -> None:
             raise ArchitectureError(f"padding of row {part.name!r} is {value!r}; it takes {' or '.join(known)}")
 
 
+def _check_layer_names(parts: tuple[Row | AuxiliaryHead, ...]) -> None:
+    """Raise ArchitectureError where two layers of the built network would have one name."""
+    owners = dict.fromkeys(_RESERVED, "the network itself")
+    for part in parts:
+        for layer in _layer_names(part):
+            if layer in owners:
+                raise ArchitectureError(
+                    f"{part.name!r} would have a layer {layer!r}, which is one of {owners[layer]}; give it another name"
+                )
+        owners |= dict.fromkeys(_layer_names(part), repr(part.name))
+
+
+def _layer_names(part: Row | AuxiliaryHead) -> list[str]:
+    """Return the names that the builder gives to the layers of a row or head, whatever is normalised or padded."""
+    name = part.name
+    match part:
+        case Conv():
+            return _around(name, f"{name}_reduce") if part.reduce else _around(name)
+        case MlpConv():
+            return _around(name, f"{name}_mlp1", f"{name}_mlp2")
+        case Inception():
+            branches = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_projection")
+            name = f"inception_{name}"
+            return [name, f"{name}_pool", *_around(*(f"{name}_{branch}" for branch in branches))]
+        case AuxiliaryHead():
+            layers = (f"{name}_{layer}" for layer in ("pool", "flatten", "dense", "relu", "dropout"))
+            return [name, *layers, *_around(f"{name}_1x1")]
+        case FullyConnected():
+            return [name, f"{name}_relu"]
+        case MaxPool():
+            return [name, f"{name}_pad"]
+        case LRN():
+            return [name]
+
+
+def _around(*convolutions: str) -> list[str]:
+    """Return the names of convolutions and of the layers around them."""
+    return [f"{name}{layer}" for name in convolutions for layer in ("", "_pad", "_bn", "_relu")]
+
+
+def _check_behind_fully_connected(rows: tuple[Row, ...], heads: tuple[AuxiliaryHead, ...]) -> None:
+    """Raise ArchitectureError where a window is to slide over the 1×1 that a fully connected layer leaves."""
+    behind = tuple(itertools.dropwhile(lambda row: not isinstance(row, FullyConnected), rows))
+    names = [row.name for row in behind]
+    for part in (*behind, *(head for head in heads if head.after in names)):
+        if part.output_size(1) < 1:
+            before = part.after if isinstance(part, AuxiliaryHead) else names[0]
+            raise ArchitectureError(
+                f"{part.name!r} pools a map of 1×1 px, for it stands behind {before!r}, and {names[0]!r} is fully "
+                f"connected; put it in front"
+            )
+
+
+def _stem(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    return tuple(itertools.takewhile(lambda row: not isinstance(row, Inception | MlpConv), rows))
+
+
 def _with_lrn(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """Put LRN before and after the last convolution of the stem: in the paper's rows, after pool1 and after conv2."""
-    stem = [index for index, row in enumerate(rows) if isinstance(row, Conv)]
-    if not stem:
+    convolutions = [index for index, row in enumerate(_stem(rows)) if isinstance(row, Conv)]
+    if not convolutions:
         raise ArchitectureError("LRN stands around a convolution of the stem, and this table has none; use 'batch'")
-    last = stem[-1]
+    last = convolutions[-1]
     return (*rows[:last], LRN("norm1"), rows[last], LRN("norm2"), *rows[last + 1 :])
 
 

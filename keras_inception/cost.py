@@ -19,7 +19,6 @@ from keras_inception.architecture import (
     MlpConv,
     Row,
 )
-from keras_inception.errors import ArchitectureError
 
 Shape = tuple[int, int, int]  # height, width, channels
 
@@ -101,12 +100,7 @@ def row_costs(
         ArchitectureError: The image is smaller than the network or its heads can take.
     """
     shape = input_shape or (architecture.image_size, architecture.image_size, 3)
-    smallest = architecture.smallest_image(auxiliary)
-    if min(shape[:2]) < smallest:
-        raise ArchitectureError(
-            f"an image of {shape[0]}×{shape[1]} px is too small for {architecture.name!r}"
-            f"{' with auxiliary heads' if auxiliary else ''}; the smallest is {smallest}×{smallest} px"
-        )
+    architecture.check_image(shape[0], shape[1], auxiliary)
     batch_normalization = architecture.batch_normalization
     rows, maps = [], {}
     for row in architecture.rows:

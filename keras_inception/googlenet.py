@@ -47,7 +47,7 @@ def GoogLeNet(  # noqa: N802 - a constructor of models is called like a class, a
     classifier_activation: str | None = "softmax",
     name: str | None = None,
     auxiliary: bool = False,
-    architecture: Architecture | str | None = None,
+    architecture: Architecture | str | os.PathLike[str] | None = None,
     normalization: Normalization | None = None,
     dropout: float | None = None,
 ) -> keras.Model:
@@ -163,17 +163,12 @@ def feature_extractor(model: keras.Model, rows: Sequence[str]) -> keras.Model:
     Raises:
         ArchitectureError: There is no such row, or none is asked for.
     """
-    known = {layer.name: layer for layer in model.layers}
+    known = _row_outputs(model)
     outputs = {}
     for row in rows:
-        # A module ends with its concatenation, an mlpconv row with its second 1×1, a convolution with its ReLU.
-        names = (f"inception_{row}", f"{row}_mlp2_relu", f"{row}_relu", row)
-        found = [known[name] for name in names if name in known]
-        if not found:
-            ends = (layers.Concatenate, layers.MaxPooling2D)
-            near = [layer.name.removeprefix("inception_") for layer in model.layers if isinstance(layer, ends)]
-            raise ArchitectureError(unknown("row", row, [name for name in near if not name.endswith("_pool")]))
-        outputs[row] = found[0].output
+        if row not in known:
+            raise ArchitectureError(unknown("row", row, known))
+        outputs[row] = known[row]
     if not outputs:
         raise ArchitectureError("no row given; name some, such as rows=('3b', '4e', '5b')")
     return keras.Model(model.input, outputs, name=f"{model.name}_features")
@@ -202,16 +197,24 @@ def load_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
                 # Keras warns of groups the file lacks, and then raises for the layers in them.
                 warnings.filterwarnings("ignore", message="Skipping nested container", category=UserWarning)
                 model.load_weights(path)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, KeyError, RuntimeError) as error:  # the last two of damaged files
             raise ArchitectureError(f"{path} does not fit the model {model.name!r}: {_first_line(error)}") from None
     elif path.suffix == ".keras":
-        try:
-            source = keras.saving.load_model(path, compile=False)
-        except (ValueError, OSError, TypeError) as error:
-            raise ArchitectureError(f"{path} cannot be read as a Keras model: {_first_line(error)}") from None
-        copy_weights(source, model)
+        copy_weights(read_model(path), model)
     else:
         raise ArchitectureError(f"weights come from a .keras or .weights.h5 file, not from {str(path)!r}")
+
+
+def read_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Return the model of a `.keras` file, as it answers: without losses and optimizer.
+
+    Raises:
+        ArchitectureError: The file is damaged or holds no model.
+    """
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # damaged files and zips of other things raise errors of nearly every type
+        raise ArchitectureError(f"{path} cannot be read as a Keras model: {_first_line(error)}") from None
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
@@ -265,6 +268,32 @@ def first_convolution(table: Architecture) -> str:
     return f"{row.name}_reduce" if isinstance(row, Conv) and row.reduce else row.name
 
 
+def _row_outputs(model: keras.Model) -> dict[str, Any]:
+    """Return the output of every row of a model's architecture, found by the names and kinds of its layers."""
+    known = {layer.name: layer for layer in model.layers}
+    modules = tuple(f"{name}_" for name, layer in known.items() if isinstance(layer, layers.Concatenate))
+    heads = tuple(name.removesuffix("flatten") for name, layer in known.items() if isinstance(layer, layers.Flatten))
+    found = {}
+    for name, layer in known.items():
+        if name.startswith((*modules, *heads)):
+            continue
+        if isinstance(layer, layers.Concatenate):
+            found[name.removeprefix("inception_")] = layer.output
+        elif isinstance(layer, layers.MaxPooling2D | LocalResponseNormalization):
+            found[name] = layer.output
+        elif isinstance(layer, layers.Conv2D) and not _is_part(name, known):
+            # A row ends with its ReLU, an mlpconv row with that of its second 1×1.
+            last = next((end for end in (f"{name}_mlp2_relu", f"{name}_relu") if end in known), name)
+            found[name] = known[last].output
+    return found
+
+
+def _is_part(name: str, known: Collection[str]) -> bool:
+    """Return whether a convolution is the reduction or a 1×1 of another row."""
+    row, _, part = name.rpartition("_")
+    return row in known and (part == "reduce" or (part in ("mlp1", "mlp2") and f"{row}_mlp2" in known))
+
+
 def _take_published(model: keras.Model, published: PublishedWeights, classes: int, include_top: bool) -> None:
     """Give a model published weights; its classifiers or first convolution stay new where they are of other shapes."""
     table = get_architecture(published.architecture)
@@ -276,15 +305,19 @@ def _take_published(model: keras.Model, published: PublishedWeights, classes: in
 
 
 def _table(
-    table: Architecture | str | None,
+    table: Architecture | str | os.PathLike[str] | None,
     normalization: Normalization | None,
     dropout: float | None,
     published: PublishedWeights | None,
 ) -> Architecture:
     if table is None:
         table = GOOGLENET if published is None else published.architecture
-    if isinstance(table, str):
-        table = get_architecture(table)
+    if isinstance(table, str | os.PathLike):
+        table = get_architecture(os.fspath(table))
+    if not isinstance(table, Architecture):
+        raise ArchitectureError(
+            f"architecture takes a table, the name of one or the path of its JSON file; got a {type(table).__name__}"
+        )
     if normalization is not None:
         table = table.with_normalization(normalization)
     if published is not None:
@@ -327,17 +360,12 @@ def _input(input_tensor: Any, input_shape: tuple[int | None, ...] | None, table:
 
 def _check_image(image: Any, table: Architecture, auxiliary: bool) -> None:
     """Refuse an image too small for the network, with the smallest size that works."""
-    sizes = image.shape[1:3] if channel_axis() == -1 else image.shape[2:4]
+    height, width = image.shape[1:3] if channel_axis() == -1 else image.shape[2:4]
     if image.shape[channel_axis()] is None:
         raise ArchitectureError(f"the input has the shape {image.shape[1:]}; its number of channels must be known")
-    if auxiliary and None in sizes:
+    if auxiliary and None in (height, width):
         raise ArchitectureError("auxiliary heads need an image of known size; give input_shape, such as (224, 224, 3)")
-    smallest = table.smallest_image(auxiliary)
-    if any(size is not None and size < smallest for size in sizes):
-        raise ArchitectureError(
-            f"an image of {sizes[0]}×{sizes[1]} px is too small for {table.name!r}"
-            f"{' with auxiliary heads' if auxiliary else ''}; the smallest is {smallest}×{smallest} px"
-        )
+    table.check_image(height, width, auxiliary)
 
 
 def _build_row(x: Any, row: Row, batch_normalization: bool) -> Any:

@@ -164,7 +164,7 @@ def trained(monkeypatch):
     def train(run):
         log.append(run.name)
         run.mkdir(parents=True)
-        config = RunConfig.from_json(run.with_suffix(".config.json").read_text())
+        config = RunConfig.from_json(Path(f"{run}.config.json").read_text())
         best = 0.5 + min(row.reduce3x3 for row in [*modules(config.model.table()), Inception("", *[99] * 6)]) / 1000
         epochs = [best - 0.2, best, best - 0.1]
         lines = [f"{epoch},{value}" for epoch, value in enumerate(epochs, start=1)]
@@ -308,6 +308,8 @@ def test_the_page_has_pictures_tables_and_values(tmp_path):
     [
         ([], "no data given"),
         (["--data", "digits"], "--output FOLDER"),
+        (["--data", "digits", "--output", __file__], "is a file; give --output another place"),
+        (["--data", "digits", "--output", f"{__file__}/o"], "is a file; give --output another place"),
         (["--data", "digits", "--output", "o", "--seeds", "0"], "seeds is 0"),
         (["--data", "digits", "--output", "o", "--questions", "naïve"], "did you mean naive"),
         (["--data", "digits", "--output", "o", "--architecture", "nin"], "'nin' has no Inception module"),

@@ -30,7 +30,6 @@ from keras_inception.googlenet import GoogLeNet
 
 #: The rows up to 4a.
 TABLE = dataclasses.replace(GOOGLENET_BN, rows=GOOGLENET_BN.rows[:8], auxiliary=()).scaled(1 / 16)
-SILENT = 5  # of 4a's channels: the second of its 3×3, behind the 12 of its 1×1
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +133,7 @@ def test_steps_are_those_of_shifted_maps(model, images):
     assert one.own[2, 2] == pytest.approx(1)
 
 
-def test_a_map_has_no_steps_beyond_its_border(model, images):
+def test_a_map_has_no_steps_beyond_its_border(images):
     small = GoogLeNet(architecture=TABLE, input_shape=(32, 32, 3), classes=2)
     last = correlations(small, TABLE, [images[:, :32, :32]])[-1]  # a map of 2×2
     assert np.isfinite(last.others[1:4, 1:4]).all()
@@ -326,10 +325,12 @@ def test_the_command_writes_a_page_and_a_table_that_train_takes(run, tmp_path, c
     assert config.model.table() == proposed
 
 
-def test_the_last_module_is_drawn_by_default(run, tmp_path, monkeypatch, capsys):
+def test_the_last_module_is_drawn_by_default(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["analyze", "correlation", str(run), "--images", "4"]) == 0
     assert "channels of 5b" in (tmp_path / "correlation" / "correlation.html").read_text()
+    said = "ordered by branch and by cluster; lines part branches and clusters"
+    assert said in (tmp_path / "correlation" / "correlation.html").read_text()
     assert "at most 4 of the training images" in (tmp_path / "correlation" / "correlation.html").read_text()
 
 
@@ -338,6 +339,7 @@ def test_the_last_module_is_drawn_by_default(run, tmp_path, monkeypatch, capsys)
     [
         (["--row", "9z"], "unknown row '9z'"),
         (["--images", "0"], "images is 0"),
+        (["--output", __file__], "is a file; give --output another place"),
     ],
 )
 def test_a_wrong_word_ends_in_one_line(run, words, said, capsys, tmp_path, monkeypatch):

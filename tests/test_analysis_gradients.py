@@ -150,6 +150,7 @@ def test_a_table_without_heads_has_the_main_loss_alone():
 def test_a_table_without_a_convolution_in_its_stem_has_no_lrn():
     assert normalizations(GOOGLENET) == ["none", "lrn", "batch"]
     assert normalizations(Architecture("mlp", (MlpConv("conv1", 2, 3, 2, 2),))) == ["none", "batch"]
+    assert normalizations(NIN) == ["none", "batch"]
 
 
 def test_a_seed_is_the_same_weights_and_leaves_other_random_numbers_alone(network):
@@ -196,7 +197,7 @@ def test_a_run_without_an_epoch_is_refused(run, tmp_path, measured):
 
 
 def test_the_command_measures_the_saved_weights_of_a_run_and_writes_a_page(run, tmp_path, capsys):
-    words = ["--images", "4", "--seeds", "2", "--normalization", "batch", "--output", str(tmp_path)]
+    words = ["--images", "1000", "--seeds", "2", "--normalization", "batch", "--output", str(tmp_path)]
     assert main(["analyze", "gradients", "--run", str(run), *words]) == 0
     said = capsys.readouterr().out
     for part in ("normalisation batch", "in training", "best weights", "last weights", "epoch 4", "±"):
@@ -216,7 +217,10 @@ def test_the_command_measures_the_saved_weights_of_a_run_and_writes_a_page(run, 
     network = GoogLeNet(
         architecture=TINY_TABLE, input_shape=(28, 28, 3), classes=2, auxiliary=True, weights=run / "last.keras"
     )
-    for row, norm in norms(network, TINY_TABLE, batch_of_run(run, 4))[ALL].items():
+    batch = batch_of_run(run, 1000)
+    assert len(batch.images) < 1000
+    assert f" {len(batch.images)} of its training images" in (tmp_path / "gradients.html").read_text()
+    for row, norm in norms(network, TINY_TABLE, batch)[ALL].items():
         assert values["checkpoints"]["last"][ALL][row] == pytest.approx(norm, rel=1e-4)
 
 
@@ -226,6 +230,7 @@ def test_the_command_measures_the_saved_weights_of_a_run_and_writes_a_page(run, 
         (["googlenett"], "'googlenett'"),
         (["--normalization", "batches"], "'batches'"),
         (["--image-size", "8"], "8×8"),
+        (["--image-size", "0"], "0×0 px is too small"),
         (["--seeds", "0"], "seeds is 0"),
         (["--run", "missing"], "no run folder 'missing'"),
         (["--run", "missing", "--image-size", "64"], "leave out --image-size (64)"),

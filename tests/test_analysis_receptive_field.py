@@ -242,6 +242,7 @@ def test_the_command_draws_over_a_photograph(tmp_path, stripes, capsys):
         (["--photograph", "cat.jpg"], "--output"),
         (["--photograph", "missing.jpg", "--output", "o"], "missing.jpg"),
         (["--image-size", "8"], "8×8"),
+        (["--image-size", "0"], "0×0 px is too small"),
         (["--images", "0"], "images is 0"),
         (["--run", "missing"], "no run folder 'missing'"),
         (["nin", "--run", "missing"], "leave out an architecture (nin)"),

@@ -184,6 +184,22 @@ def test_lrn_is_refused_without_a_stem():
         table.with_normalization("lrn")
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        ki.NIN,
+        ki.Architecture("late", (ki.Inception("a", 1, 1, 1, 1, 1, 1), ki.Conv("conv1", 1, kernel=3))),
+    ],
+    ids=lambda table: table.name,
+)
+def test_a_convolution_behind_the_first_module_is_none_of_the_stem(table):
+    with pytest.raises(ArchitectureError, match="stem"):
+        table.with_normalization("lrn")
+    last = ki.Conv("last", 1, kernel=3)
+    rows = dataclasses.replace(ki.GOOGLENET_BN, rows=(*ki.GOOGLENET_BN.rows, last)).with_normalization("lrn").rows
+    assert rows == (*ki.GOOGLENET.rows, last)
+
+
 def test_dropout_is_replaced_in_the_classifier_and_in_the_heads_apart():
     main = ki.GOOGLENET.with_dropout(main=0.1)
     assert (main.dropout, [head.dropout for head in main.auxiliary]) == (0.1, [0.7, 0.7])
@@ -272,6 +288,45 @@ def test_smallest_image(table, auxiliary, smallest):
     assert table.scaled(0.25).smallest_image(auxiliary) == smallest
 
 
+@pytest.mark.parametrize(
+    ("pools", "smallest"),
+    [
+        ([ki.MaxPool("a", 3, 1, padding="ceil")], 3),  # 3 → 1
+        ([ki.MaxPool("a", 3, 1, padding="ceil"), ki.MaxPool("b", 3, 1, padding="ceil")], 5),  # 5 → 3 → 1
+        ([ki.MaxPool("a", 5, 2, padding="ceil")], 4),  # ceil(−1 / 2) + 1
+        ([ki.MaxPool("a", 3, 1)], 1),
+    ],
+)
+def test_the_smallest_image_fills_a_window_in_ceil_mode(pools, smallest):
+    table = ki.Architecture("pools", (ki.Conv("conv1", 1, kernel=3), *pools))
+    assert table.smallest_image() == smallest
+
+
+def behind_fully_connected(*rows, **head):
+    """A table with rows behind a fully connected one, and a head on the last row."""
+    rows = (ki.Conv("conv1", 1, kernel=3), ki.FullyConnected("fc", 5), *rows)
+    return ki.Architecture("fc", rows, (ki.AuxiliaryHead("aux1", after=rows[-1].name, **head),))
+
+
+@pytest.mark.parametrize(
+    ("rows", "head", "message"),
+    [
+        ((), {}, "'aux1' pools a map of 1×1 px, for it stands behind 'fc', and 'fc' is fully connected"),
+        ((ki.Conv("conv2", 1, kernel=3),), {}, "'aux1' .* stands behind 'conv2', and 'fc' is fully connected"),
+        ((ki.MaxPool("pool", 3, 1, padding="ceil"),), {"pool_size": 1}, "'pool' .* stands behind 'fc'"),
+    ],
+)
+def test_a_window_that_no_size_of_image_fills_is_refused(rows, head, message):
+    with pytest.raises(ArchitectureError, match=message):
+        behind_fully_connected(*rows, **head)
+
+
+@pytest.mark.parametrize("head", [{"pooled_size": 2}, {"pool_size": 1}])
+def test_a_head_behind_a_fully_connected_row_may_pool_a_single_pixel(head):
+    rows = (ki.Conv("conv2", 1, kernel=3, stride=2), ki.MaxPool("pool"))
+    assert behind_fully_connected(*rows, **head).smallest_image(auxiliary=True) == 4
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # JSON
 # ---------------------------------------------------------------------------------------------------------------------
@@ -328,7 +383,15 @@ def test_json_names_kind_and_columns_of_every_row():
         (lambda v: v["rows"][0].update(padding="valid"), "'valid'; it takes symmetric or same"),
         (lambda v: v["rows"][1].update(padding=None), "None; it takes same or ceil"),
         (lambda v: v["rows"][0].update(name="stem/conv1"), "stem/conv1"),
-        (lambda v: v["rows"][0].update(name=7), "7"),
+        (lambda v: v["rows"][0].update(name=7), "7 is no name for a row; use letters, digits and _"),
+        (lambda v: v["rows"][0].update(name="conv 1"), "'conv 1' is no name"),
+        (lambda v: v["rows"][0].update(name="größe"), "'größe' is no name"),
+        (lambda v: v["rows"][0].update(name="conv1\n"), "is no name"),
+        (lambda v: v["auxiliary"][0].update(name=""), "'' is no name"),
+        (lambda v: v["auxiliary"][0].update(after=7), "unknown row '7'"),
+        (lambda v: v.update(name=""), "'' is no name for an architecture"),
+        (lambda v: v.update(name="a/b"), "'a/b' is no name for an architecture"),
+        (lambda v: v.update(name=7), "7 is no name for an architecture"),
         (lambda v: v["rows"][6].update(conv3x3=0), "conv3x3 of row '3a' is 0; it takes a whole number ≥ 1"),
         (lambda v: v["rows"][6].update(reduce3x3=-1), "reduce3x3 of row '3a' is -1; it takes a whole number ≥ 0"),
         (lambda v: v["rows"].append({"kind": "FullyConnected", "name": "fc", "units": 0}), "units of row 'fc' is 0"),
@@ -338,6 +401,9 @@ def test_json_names_kind_and_columns_of_every_row():
         (lambda v: v["auxiliary"][0].update(dropout=1), "dropout of head 'aux1' is 1"),
         (lambda v: v["auxiliary"].append(7), "AuxiliaryHead"),
         (lambda v: v.update(dropout=-0.1), "dropout is -0.1"),
+        (lambda v: v.update(dropout="0.5"), "dropout is '0.5'; it takes a share"),
+        (lambda v: v.update(dropout=None), "dropout is None"),
+        (lambda v: v.update(dropout=False), "dropout is False"),
         (lambda v: v.update(image_size=0), "image_size"),
         (lambda v: v.update(image_size="224"), "image_size"),
         (lambda v: v.update(rows=[], auxiliary=[]), "no convolution"),

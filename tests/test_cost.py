@@ -251,6 +251,14 @@ def test_a_small_image_is_refused_with_the_smallest_that_works(size, auxiliary, 
     assert ki.row_costs(ki.GOOGLENET, (smallest, smallest, 3), auxiliary=auxiliary)
 
 
+def test_an_image_smaller_than_a_window_in_ceil_mode_is_refused():
+    rows = (ki.Conv("conv1", 4, kernel=3), ki.MaxPool("pool1", 3, 1, padding="ceil"))
+    table = ki.Architecture("ceil", rows)
+    with pytest.raises(ArchitectureError, match="2×9 px is too small for 'ceil'; the smallest is 3×3 px"):
+        ki.row_costs(table, (2, 9, 3))
+    assert ki.row_costs(table, (3, 9, 3))[1].output == (1, 7, 4)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Against the built model
 # ---------------------------------------------------------------------------------------------------------------------
@@ -301,18 +309,22 @@ def test_tensorflows_profiler_counts_two_operations_for_each_multiply_add(name, 
 def architectures(draw):
     """Any table of up to four small rows, with up to two heads, and an image that it takes."""
     widths, optional = st.integers(1, 5), st.integers(0, 3)
+    chosen = [0, *draw(st.lists(st.integers(0, 4), max_size=3))]
+    before = chosen.index(4) if 4 in chosen else len(chosen)  # rows in front of a fully connected one
+    paddings = st.sampled_from(["same", "ceil"] if before == len(chosen) else ["same"])
     kinds = [
         lambda name: st.builds(
-            ki.Conv, st.just(name), widths, st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(0, 3)
+            ki.Conv,
+            *(st.just(name), widths, st.sampled_from([1, 3, 5]), st.integers(1, 2), st.integers(0, 3)),
+            st.sampled_from(["symmetric", "same"]),
         ),
-        lambda name: st.builds(ki.MaxPool, st.just(name), st.integers(2, 3), st.integers(1, 2)),
+        lambda name: st.builds(ki.MaxPool, st.just(name), st.integers(2, 3), st.integers(1, 2), paddings),
         lambda name: st.just(ki.LRN(name)),
         lambda name: st.builds(ki.Inception, st.just(name), widths, optional, widths, optional, widths, optional),
         lambda name: st.builds(ki.FullyConnected, st.just(name), widths),
     ]
-    chosen = [0, *draw(st.lists(st.integers(0, 4), max_size=3))]
     rows = tuple(draw(kinds[kind](f"row{index}")) for index, kind in enumerate(chosen))
-    after = draw(st.lists(st.sampled_from([row.name for row in rows]), max_size=2))
+    after = draw(st.lists(st.sampled_from([row.name for row in rows[:before]]), max_size=2))
     heads = tuple(
         ki.AuxiliaryHead(f"aux{index}", name, filters=draw(widths), units=draw(widths), pool_size=2, pool_stride=2)
         for index, name in enumerate(after)

@@ -63,6 +63,11 @@ def test_what_does_not_fit_is_named_with_both_shapes(saved, tmp_path):
     (tmp_path / "broken.keras").write_bytes(b"not a model")
     with pytest.raises(ArchitectureError, match="cannot be read as a Keras model"):
         take_weights(network(1), str(tmp_path / "broken.keras"), TABLE, CLASSES)
+    data = bytearray(saved.read_bytes())
+    data[len(data) // 3] ^= 0xFF
+    (tmp_path / "broken.keras").write_bytes(data)
+    with pytest.raises(ArchitectureError, match="cannot be read as a Keras model"):
+        take_weights(network(1), str(tmp_path / "broken.keras"), TABLE, CLASSES)
 
 
 def test_the_body_is_all_below_the_classifiers():

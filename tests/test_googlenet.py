@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -181,7 +182,7 @@ def test_channels_first_has_the_same_parameters_and_transposed_maps(name, shape,
     assert model.get_layer("aux1_pool").output.shape == (None, 512, 4, 4)
 
 
-def test_channels_first_answers_as_channels_last_where_the_cpu_can_run_it(tmp_path):
+def test_channels_first_answers_as_channels_last_where_the_cpu_can_run_it():
     code = f"""
 import keras, numpy as np, keras_inception as ki
 arguments = dict(architecture=ki.GOOGLENET.scaled(1 / 16), classes=7, auxiliary=True)
@@ -233,6 +234,12 @@ def test_outputs_are_probabilities_of_every_head(name):
 def test_name_of_the_model():
     assert build(name="mine").name == "mine"
     assert build().name == SMALL.name
+
+
+def test_architecture_is_taken_by_its_file(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(dataclasses.replace(SMALL, name="mine").to_json())
+    assert build(architecture=path).name == build(architecture=str(path)).name == "mine"
 
 
 def test_architecture_is_taken_by_name_or_as_a_table():
@@ -379,6 +386,8 @@ def test_heads_on_an_unknown_size_are_refused(shape):
         ({"input_shape": (SIZE, SIZE)}, "height, width and channels"),
         ({"input_shape": (SIZE, SIZE, None)}, "channels must be known"),
         ({"input_tensor": np.zeros((1, SIZE, SIZE, 3), "float32")}, "input_tensor"),
+        ({"architecture": 7}, "architecture takes a table, the name of one or the path .* got a int"),
+        ({"architecture": ["googlenet"]}, "got a list"),
         ({"architecture": "googlenet-smal"}, "did you mean googlenet-small"),
         ({"normalization": "lnr"}, "did you mean lrn"),
         ({"architecture": ki.Architecture("bare", SMALL.rows), "auxiliary": True}, "'bare' has no auxiliary heads"),
@@ -390,6 +399,78 @@ def test_arguments_that_cannot_be_built_are_refused_naming_the_value(arguments, 
     with pytest.raises(ArchitectureError, match=message) as error:
         build(**arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_no_row_may_have_the_name_of_a_layer_of_the_network(normalization):
+    rows = (
+        ki.Conv("conv1", 2, kernel=3, stride=2, reduce=2),
+        ki.MaxPool("pool1", padding="ceil"),
+        ki.Inception("3a", 1, 1, 1, 1, 1, 1),
+        ki.MlpConv("mlp", 2, kernel=3, mlp1=2, mlp2=2, stride=2),
+        ki.FullyConnected("fc", 2),
+    )
+    heads = (ki.AuxiliaryHead("aux1", after="3a", filters=2, units=2, pool_size=1),)
+    table = ki.Architecture("all", rows, heads).with_normalization(normalization)
+    model = build(architecture=table, auxiliary=True)
+    pooled = [
+        layers_of(build(architecture=table, include_top=False, pooling=pool), keras.layers.Layer)[-1].name
+        for pool in ("avg", "max")
+    ]
+    names = {*layer_names(model), *pooled}
+    assert len(names) > 30
+    for name in names:
+        with pytest.raises(ArchitectureError, match=f"layer '{name}'|named '{name}'") as error:
+            dataclasses.replace(table, rows=(*rows, ki.LRN(name)))
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ((ki.Conv("main", 2, kernel=3),), "'main' would have a layer 'main', which is one of the network itself"),
+        (
+            (ki.Conv("conv2", 2, kernel=3, reduce=2), ki.Conv("conv2_reduce", 2, kernel=3)),
+            "'conv2_reduce' would have a layer 'conv2_reduce', which is one of 'conv2'",
+        ),
+        ((ki.Inception("a", *[1] * 6), ki.Inception("a_1x1", *[1] * 6)), "layer 'inception_a_1x1'"),
+    ],
+)
+def test_rows_whose_layers_would_have_one_name_are_refused(rows, message):
+    with pytest.raises(ArchitectureError, match=message):
+        ki.Architecture("twice", rows)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Maps of rows
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        SMALL,
+        ki.NIN.scaled(1 / 16),
+        ki.Architecture("fc", (ki.Conv("conv1", 2, kernel=3, reduce=2), ki.MaxPool("p"), ki.FullyConnected("fc", 5))),
+    ],
+    ids=lambda table: table.name,
+)
+def test_the_maps_of_every_row_have_the_sizes_of_the_table(table):
+    model = build(architecture=table, auxiliary=bool(table.auxiliary))
+    rows = [row.name for row in table.rows]
+    found = ki.feature_extractor(model, rows).output
+    costs = ki.row_costs(table, (SIZE, SIZE, 3), 7)
+    assert [found[row].shape[1:] for row in rows] == [cost.output for cost in costs[: len(rows)]]
+    others = {name.removeprefix("inception_") for name in layer_names(model)} - set(rows)
+    assert len(others) > 5
+    for name in others:
+        with pytest.raises(ArchitectureError, match=f"unknown row '{name}'"):
+            ki.feature_extractor(model, [name])
+
+
+def test_an_unknown_row_lists_the_nearest():
+    with pytest.raises(ArchitectureError, match="unknown row 'conv9'; did you mean conv2 or conv1"):
+        ki.feature_extractor(build(), ["conv9"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -497,6 +578,30 @@ def test_a_file_that_holds_no_weights_is_refused(name, tmp_path):
     (tmp_path / name).write_text("no weights")
     with pytest.raises(ArchitectureError, match=name) as error:
         build(weights=tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def flipped(data):
+    """A file with bytes flipped in its middle."""
+    middle = slice(len(data) // 3, len(data) // 3 + 2000)
+    return data[: middle.start] + bytes(byte ^ 0xFF for byte in data[middle]) + data[middle.stop :]
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_a_damaged_file_is_refused(name, tmp_path):
+    source = build()
+    (source.save if name.endswith(".keras") else source.save_weights)(tmp_path / name)
+    (tmp_path / name).write_bytes(flipped((tmp_path / name).read_bytes()))
+    with pytest.raises(ArchitectureError, match=name) as error:
+        build(weights=tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_zip_that_holds_no_model_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    with pytest.raises(ArchitectureError, match=r"other\.keras cannot be read as a Keras model") as error:
+        build(weights=tmp_path / "other.keras")
     assert "\n" not in str(error.value)
 
 

@@ -15,7 +15,7 @@ TINY = get_architecture(str(Path(__file__).with_name("tiny.json")))
 def test_every_network_has_its_time():
     times = latencies([TINY, TINY.scaled(2), TINY], (28, 28, 3), 2)
     assert len(times) == 3
-    assert all(0 < ms < 1000 for ms in times)
+    assert all(ms > 0 for ms in times)
 
 
 def test_what_cannot_be_timed_says_why():

@@ -1,13 +1,31 @@
 """Pictures: that they are whole PNG files, show what they are given, and take every name a class may have."""
 
 import math
+from typing import get_args
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_inception.report.pictures import draw_confusion, draw_curves, draw_over_epochs, draw_reliability
+import keras_inception as ki
+from keras_inception.analysis import ablation_page
+from keras_inception.analysis.ablation import Question, Result, variants
+from keras_inception.analysis.correlation import RowCorrelation
+from keras_inception.analysis.gradients import RowNorm
+from keras_inception.analysis.receptive_field import fields
+from keras_inception.report.correlation_pictures import draw_steps
+from keras_inception.report.network_pictures import draw_fields, draw_maps, draw_norms
+from keras_inception.report.pictures import (
+    draw_confusion,
+    draw_curves,
+    draw_over_epochs,
+    draw_reliability,
+    whole_numbers,
+)
+from keras_inception.tuning import page
+from keras_inception.tuning.front import Trial
 
 HEADS = ("main", "aux1", "aux2")
 
@@ -171,3 +189,106 @@ def test_equal_factors_are_equal_distances_on_a_logarithmic_axis(tmp_path):
 def test_values_that_a_logarithm_lacks_are_left_out(tmp_path, scale, value):
     assert over_epochs(tmp_path, [{"epoch": 1.0, "a": value}, {"epoch": 2.0, "a": value}], scale=scale).std() > 0
     assert over_epochs(tmp_path, [{"epoch": 1.0, "a": 1.0, "b": value}], scale=scale).std() > 0
+
+
+def test_the_only_epoch_of_a_training_is_seen(tmp_path):
+    def curves(training):
+        """Draw one epoch between validation's 0 and 1, which set the limits."""
+        values = {"main": training, "aux1": 0.5, "aux2": 0.5} | {"val_main": 0.0, "val_aux1": 1.0, "val_aux2": 0.5}
+        row = {f"{head}_{name}": value for head, value in values.items() for name in QUANTITIES}
+        draw_curves([{"epoch": 1.0} | row], tmp_path / "curves.png", title="")
+        return pixels(tmp_path / "curves.png")
+
+    assert np.any(curves(0.2) != curves(0.3))
+
+
+@pytest.mark.parametrize(("epochs", "ticks"), [([1], [1]), ([1, 2], [1, 2]), ([1, 4], [1, 2, 3, 4])])
+def test_epochs_are_whole_numbers(epochs, ticks):
+    axes = Figure().subplots()
+    axes.plot(epochs, epochs, ".")
+    whole_numbers(axes.xaxis)
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == ticks
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of networks, searches and ablations
+# ---------------------------------------------------------------------------------------------------------------------
+
+TITLE = "Ablation of googlenet-small-w0.25 on /home/somebody/photographs/of-solar-cells, with all that it takes"
+BRANCHES = ("1×1", "3×3", "5×5", "pool")
+
+
+def results(*questions):
+    """Three epochs of two seeds of every network."""
+    found = [Result(one) for one in variants(ki.GOOGLENET_SMALL.scaled(0.25), questions)]
+    for one in found:
+        one.seeds, one.epochs = [1, 2], [[0.5, 0.7, 0.8], [0.4, 0.7, 0.81]]
+    return found
+
+
+def steps(path):
+    draw_steps([RowCorrelation("5b", (), np.eye(8), 10, np.eye(5), np.eye(5))], path, title=TITLE)
+
+
+def norms(path):
+    losses = ("main", "main + aux1", "main + aux2", "main + aux1 + aux2")
+    draw_norms([RowNorm("batch", loss, row, 1.0, 0.1) for loss in losses for row in ("conv1", "4a")], path, title=TITLE)
+
+
+def maps(path):
+    values = np.random.default_rng(0).uniform(size=(4, 4, 2)).astype(np.float32)
+    draw_maps(np.zeros((8, 8, 3), np.uint8), dict.fromkeys(BRANCHES, values), path, title=TITLE)
+
+
+def epochs(path):
+    ablation_page.draw_epochs(results("naive"), path, title=TITLE)
+
+
+@pytest.mark.parametrize("draw", [steps, norms, maps, epochs])
+def test_no_title_or_legend_is_cut_by_the_border_of_a_narrow_picture(tmp_path, draw):
+    draw(tmp_path / "picture.png")
+    picture = pixels(tmp_path / "picture.png")
+    assert picture.std() > 0
+    for border in (picture[:, :2], picture[:, -2:], picture[:2], picture[-2:]):
+        assert (border == 255).all()
+
+
+def test_rows_without_branches_have_a_colour_of_their_own_in_the_legend(tmp_path):
+    pixels_below = {}
+    for name, table in (("modules", ki.GOOGLENET), ("none", ki.NIN)):
+        path = tmp_path / f"{name}.png"
+        draw_fields(np.full((64, 64, 3), 235, np.uint8), fields(table, 64), (), path, title="")
+        pixels_below[name] = pixels(path)[-60:]
+    seen = {
+        (name, colour): (np.abs(below - np.round(np.asarray(matplotlib.colors.to_rgb(colour)) * 255)) <= 1)
+        .all(axis=2)
+        .any()
+        for name, below in pixels_below.items()
+        for colour in ("tab:purple", "tab:red")
+    }
+    assert seen == {
+        ("modules", "tab:purple"): True,
+        ("modules", "tab:red"): True,
+        ("none", "tab:purple"): True,
+        ("none", "tab:red"): False,
+    }
+
+
+def test_every_panel_of_an_odd_number_has_its_epochs(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(ablation_page, "save", lambda figure, path: drawn.append(figure))
+    questions = get_args(Question)[:3]
+    ablation_page.draw_epochs(results(*questions), tmp_path / "epochs.png", title="")
+    panels = [axes for axes in drawn[0].axes if axes.lines]
+    assert len(panels) == 3
+    assert all(axes.xaxis.get_tick_params()["labelbottom"] for axes in panels)
+
+
+def test_the_legend_of_a_search_covers_no_trial(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(page, "save", lambda figure, path: drawn.append(figure))
+    page.draw_progress([Trial(n, {}, 1, 1, {}, "scored", top1) for n, top1 in enumerate((0.5, 0.9, 0.6))], tmp_path)
+    (axes,) = drawn[0].axes
+    drawn[0].draw_without_rendering()
+    assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())

@@ -168,7 +168,7 @@ def test_finetuning_from_an_imported_file_takes_its_architecture_and_preprocessi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("named", ["numbers", "names"])
-def test_evaluate_finds_the_classes_of_imagenet_by_number_or_by_name(named, tmp_path, capsys):
+def test_evaluate_finds_the_classes_of_imagenet_by_number_or_by_name(named, tmp_path):
     random = np.random.default_rng(0)
     for number, name in (("n01440764", "tench"), ("n02123045", "tabby")):
         folder = tmp_path / "photographs" / (number if named == "numbers" else name)
@@ -182,7 +182,7 @@ def test_evaluate_finds_the_classes_of_imagenet_by_number_or_by_name(named, tmp_
     assert [row["images"] for name, row in result["per_class"].items() if name in ("tench", "tabby")] == [1, 1]
 
 
-def test_evaluate_takes_a_set_whose_classes_are_those_of_imagenet(monkeypatch, tmp_path):
+def test_evaluate_takes_a_set_whose_classes_are_those_of_imagenet(monkeypatch):
     from keras_inception.evaluation import evaluate as module
 
     def dataset(classes):

@@ -167,7 +167,7 @@ def ablate(
     found = variants(table, questions, (side, side, data.channels), len(load_dataset(data).classes))
     _begin(folder, config)
     results = {variant.slug: Result(variant) for variant in found}
-    with RunFolder(folder).claimed():
+    with RunFolder(folder).claimed("ablation", "--output"):
         configs = {}
         for variant in found:
             path = folder / f"{variant.slug}.json"

@@ -6,13 +6,12 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from keras_inception.analysis.ablation import LEVEL, Question, Result, epochs_to_level
 from keras_inception.evaluation.over_seeds import spread
 from keras_inception.files import write_json
 from keras_inception.report.page import Picture, Section, Table, write_page
-from keras_inception.report.pictures import save
+from keras_inception.report.pictures import entitle, save, whole_numbers
 
 #: The questions as headings, and what their networks are.
 _ASKED: dict[Question, tuple[str, str]] = {
@@ -112,7 +111,7 @@ def draw_accuracy(results: Sequence[Result], path: Path, *, title: str) -> None:
     """
     done = [one for one in results if one.seeds]
     figure = Figure(figsize=(9, 1.6 + 0.42 * len(done)), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     axes = figure.subplots()
     for shift, (split, (label, color)) in zip((-0.22, 0, 0.22), _SPLITS.items(), strict=True):
         for place, one in enumerate(done):
@@ -143,7 +142,7 @@ def draw_epochs(results: Sequence[Result], path: Path, *, title: str) -> None:
     columns = min(2, max(1, len(asked)))
     rows = -(-max(1, len(asked)) // columns)
     figure = Figure(figsize=(5.5 * columns, 0.6 + 3.2 * rows), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
     for (question, of_question), axes in zip(asked.items(), panels, strict=False):
         colours = matplotlib.colormaps["viridis"](np.linspace(0.15, 0.9, len(of_question)))
@@ -155,7 +154,8 @@ def draw_epochs(results: Sequence[Result], path: Path, *, title: str) -> None:
                 axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15)
         axes.set_title(_ASKED[question][0], fontsize=10)
         axes.set(xlabel="epoch", ylabel="validation top-1, %")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_numbers(axes.xaxis)
+        axes.tick_params(labelbottom=True)  # also where no panel stands below
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="lower right")
     for axes in panels:  # those without a question

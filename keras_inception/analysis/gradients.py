@@ -18,6 +18,7 @@ from keras_inception.config import DataConfig
 from keras_inception.data.dataset import TRAIN
 from keras_inception.errors import RunError
 from keras_inception.googlenet import MAIN, GoogLeNet
+from keras_inception.report.run import by_depth
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.model import rows_of
 
@@ -115,8 +116,8 @@ def batch_of_run(run: str | Path, images: int = 32) -> Batch:
 
 def normalizations(table: Architecture) -> list[Normalization]:
     """Return the normalisations that a table can be built with."""
-    has_stem = any(isinstance(row, Conv) for row in table.rows)
-    return [name for name in get_args(Normalization) if name != "lrn" or has_stem]
+    takes_lrn = any(isinstance(row, Conv) for row in table.stem)
+    return [name for name in get_args(Normalization) if name != "lrn" or takes_lrn]
 
 
 def norms_at_initialization(
@@ -223,9 +224,7 @@ def logged_norms(run: str | Path) -> list[dict[str, float]]:
     table, rows = folder.architecture(), folder.gradients()
     if not rows:
         raise RunError(f"{str(folder.path)!r} has no gradients.csv: no epoch has ended; go on with train --resume")
-    known = [name for row in table.rows for name in (row.name, f"inception_{row.name}")]
-    known += [MAIN, *(head.name for head in table.auxiliary)]
-    return [{name: row[name] for name in ("epoch", *known) if name in row} for row in rows]
+    return by_depth(rows, table)
 
 
 def norms(

@@ -14,7 +14,6 @@ import numpy as np
 
 from keras_inception.analysis.branches import BRANCHES, branch_layer, output_layer
 from keras_inception.architecture import LRN, Architecture, Conv, FullyConnected, Inception, MaxPool, MlpConv, Row
-from keras_inception.errors import ArchitectureError
 
 if TYPE_CHECKING:
     import keras
@@ -89,10 +88,7 @@ def fields(table: Architecture, image_size: int | None = None) -> list[Field]:
         ArchitectureError: The image is smaller than the network can take.
     """
     side = table.image_size if image_size is None else image_size
-    if side < (smallest := table.smallest_image()):
-        raise ArchitectureError(
-            f"an image of {side}×{side} px is too small for {table.name!r}; the smallest is {smallest}×{smallest} px"
-        )
+    table.check_image(side, side)
     seen = Field("", "", size=1, stride=1, start=0, units=side, image=side)
     found = []
     for row in table.rows:

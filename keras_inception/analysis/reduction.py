@@ -7,6 +7,7 @@ Table 1 (figure 2b).
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+from keras_inception.analysis.branches import modules as modules_of
 from keras_inception.architecture import Architecture, Inception
 from keras_inception.cost import row_costs
 from keras_inception.errors import ArchitectureError
@@ -203,8 +204,7 @@ def module_reduction(row: Inception, inputs: int, positions: int) -> ModuleReduc
 
 
 def _modules(table: Architecture, image_size: int | None, pile_up: bool) -> Iterable[ModuleReduction]:
-    if not any(isinstance(row, Inception) for row in table.rows):
-        raise ArchitectureError(f"architecture {table.name!r} has no Inception module; take one that has, as googlenet")
+    modules_of(table)  # refuses a table without any
     side = table.image_size if image_size is None else image_size
     costs = row_costs(table, (side, side, 3))
     channels, piled = 3, 0

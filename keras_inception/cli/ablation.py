@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from tyro.conf import UseAppendAction, arg
 
-from keras_inception.cli.screen import console, fields, flag, listed, load_tensorflow, print_table, say
+from keras_inception.cli.screen import check_output, console, fields, flag, listed, load_tensorflow, print_table, say
 
 if TYPE_CHECKING:
     from keras_inception.analysis.ablation import Result
@@ -56,6 +56,7 @@ def ablation(
         raise ConfigError("no data given; give --data SOURCE")
     if output is None:
         raise ConfigError("no folder given for the trainings; give --output FOLDER")
+    check_output(output, folder=True)
     if seeds < 1:
         raise ConfigError(f"seeds is {seeds}; it takes a number ≥ 1")
     values = fields(

@@ -56,7 +56,7 @@ def receptive_field(
     _check_counts(images=images, seeds=seeds)
     _check_folder(output)
     table, own_size = _network(architecture, run, image_size)
-    side = image_size or own_size
+    side = own_size if image_size is None else image_size
     found = fields(table, side)
     pixels = np.full((side, side, 3), 235, np.uint8) if photograph is None else _square(photograph, side)
     effective = []
@@ -159,6 +159,7 @@ def correlation(
 
     if images is not None:
         _check_counts(images=images)
+    _check_folder(output)
     folder = RunFolder(run)
     config, table = folder.config(), folder.architecture()
     load_tensorflow()
@@ -222,7 +223,7 @@ def gradients(
     _check_counts(images=images, seeds=seeds)
     table, own_size = _network(architecture, run, image_size)
     kinds = _kinds(normalization)
-    side = image_size or own_size
+    side = own_size if image_size is None else image_size
     _check_size(table, side)
     _check_folder(output)
     load_tensorflow()
@@ -246,7 +247,8 @@ def gradients(
     if said := said_of_heads(gains):
         say(screen, said)
     if output is not None:
-        what = f"{images} images of noise with random labels" if run is None else f"{images} of its training images"
+        count = len(batch.images)
+        what = f"{count} images of noise with random labels" if run is None else f"{count} of its training images"
         name = f"{table.name} at {side} px"
         page = write_gradients(output, name, found, logged, checkpoints, gains, measured_on=what)
         say(screen, f"the page, with its pictures and values, is {printable(str(page))}")

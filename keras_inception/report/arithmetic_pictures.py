@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from keras_inception.report.pictures import save
+from keras_inception.report.pictures import entitle, save
 
 if TYPE_CHECKING:
     from keras_inception.analysis.compare import System
@@ -59,7 +59,7 @@ def draw_timings(timings: "Sequence[Timing]", path: Path, *, title: str) -> None
         title: Written above.
     """
     figure = Figure(figsize=(9, 5), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     axes = figure.subplots()
     for place, size in enumerate(dict.fromkeys(one.size for one in timings)):
         own = [one for one in timings if one.size == size]

@@ -142,8 +142,9 @@ def _arrow(widths: tuple[int, int]) -> str:
 
 
 def _matrix(shown: "RowCorrelation") -> str:
-    order = "with its branches one after the other, and ordered by cluster" if shown.branches else "ordered by cluster"
-    return f"Correlation of the channels of {shown.row}, {order}; lines part clusters"
+    orders = "ordered by branch and by cluster; lines part branches and clusters"
+    orders = orders if shown.branches else "ordered by cluster; lines part clusters"
+    return f"Correlation of the channels of {shown.row}, {orders}"
 
 
 def _picture(path: Path, caption: str) -> Picture:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from keras_inception.report.network_pictures import BRANCH_LINES
-from keras_inception.report.pictures import save
+from keras_inception.report.pictures import entitle, save
 
 if TYPE_CHECKING:
     from matplotlib.image import AxesImage
@@ -37,7 +37,7 @@ def draw_correlation(found: "RowCorrelation", path: Path, *, title: str) -> None
         members = np.asarray(found.branches)[active]
         panels = {"by branch": (active, members), **panels}
     figure = Figure(figsize=(0.9 + 5.6 * len(panels), 6.4), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     picture = None
     for axes, (name, (order, groups)) in zip(grid, panels.items(), strict=True):
@@ -61,7 +61,7 @@ def draw_steps(found: "Sequence[RowCorrelation]", path: Path, *, title: str) -> 
     """
     kinds = {"a channel with itself": "own", "different channels": "others"}
     figure = Figure(figsize=(1.3 * len(found) + 2.2, 4.4), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     grid = figure.subplots(len(kinds), len(found), squeeze=False)
     for line, (label, name) in zip(grid, kinds.items(), strict=True):
         maps = [getattr(one, name) for one in found]

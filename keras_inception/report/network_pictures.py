@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from keras_inception.report.pictures import save
+from keras_inception.report.pictures import entitle, save
 
 if TYPE_CHECKING:
     from keras_inception.analysis.gradients import RowNorm
@@ -25,7 +25,7 @@ BRANCH_LINES: dict[str, tuple[str, Any]] = {
     "pool": ("tab:blue", (0, (4, 4))),
     "5×5": ("tab:red", "-"),
 }
-_ROW: tuple[str, Any] = ("tab:red", "-")
+_ROW: tuple[str, Any] = ("tab:purple", "-")
 _EFFECTIVE: tuple[str, Any] = ("black", (0, (2, 2)))
 _COLUMNS = 4  # of the grid of fields
 _CHANNELS = 10  # of a branch that are drawn
@@ -44,11 +44,10 @@ def draw_fields(
         title: Written above.
     """
     known = {one.field: one for one in effective}
-    has_branches = {field.row for field in found if field.branch}
     wholes = [field for field in found if not field.branch]
     lines = -(-len(wholes) // _COLUMNS)
     figure = Figure(figsize=(3.1 * _COLUMNS, 3.35 * lines + 0.9), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     grid = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
     for axes, whole in zip(grid, wholes, strict=False):
         one = known.get(whole)
@@ -66,8 +65,8 @@ def draw_fields(
         axes.set(xlim=(-0.5, len(pixels) - 0.5), ylim=(len(pixels) - 0.5, -0.5), xticks=[], yticks=[])
     for axes in grid[len(wholes) :]:
         axes.set_axis_off()
-    names = {name: style for name, style in BRANCH_LINES.items() if has_branches}
-    names |= {"row": _ROW} if not has_branches else {}
+    drawn = {field.branch for field in found}
+    names = {name: style for name, style in BRANCH_LINES.items() if name in drawn} | {"row": _ROW}
     names |= {"effective: 95% of the energy": _EFFECTIVE} if known else {}
     handles = [Line2D([], [], color=colour, linestyle=style, label=name) for name, (colour, style) in names.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
@@ -106,7 +105,7 @@ def draw_maps(pixels: np.ndarray, maps: Mapping[str, np.ndarray], path: Path, *,
     most = max(energy.max() for energy in energies.values())
     columns = 2 + min(_CHANNELS, max(values.shape[2] for values in maps.values()))
     figure = Figure(figsize=(1.25 * columns, 1.5 * len(maps) + 0.6), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     grid = figure.subplots(len(maps), columns, squeeze=False)
     for axes in grid.ravel():
         axes.set(xticks=[], yticks=[])
@@ -140,7 +139,7 @@ def draw_norms(found: "Sequence[RowNorm]", path: Path, *, title: str) -> None:
     """
     kinds = list(dict.fromkeys(one.normalization for one in found))
     figure = Figure(figsize=(4.6 * len(kinds) + 0.6, 4.8), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     losses = list(dict.fromkeys(one.losses for one in found))
     unreached = {one.row for one in found if one.mean == 0}
@@ -166,7 +165,8 @@ def draw_norms(found: "Sequence[RowNorm]", path: Path, *, title: str) -> None:
         axes.set_title(f"normalisation {kind}", fontsize=10)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("norm of the gradient")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(losses), title="loss")
+    columns = len(losses) if len(kinds) > 1 else 2  # one panel is too narrow for all
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns, title="loss")
     save(figure, path)
 
 
@@ -179,7 +179,7 @@ def draw_sizes(found: "Sequence[SizeFigures]", own: int, path: Path, *, title: s
     """Draw top-1 over the size of the input, with its 95% interval; `own` is the size of the training."""
     found = sorted(found, key=lambda one: one.image_size)
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     axes = figure.subplots()
     sizes = [one.image_size for one in found]
     bounds = np.asarray([one.interval or (one.top1, one.top1) for one in found]).T

@@ -1,5 +1,6 @@
 """Pictures of results: values in, PNG files out."""
 
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -25,18 +27,20 @@ def draw_curves(rows: Sequence[dict[str, float]], path: Path, *, title: str) -> 
         title: Written above.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     epochs = [row["epoch"] for row in rows]
     heads = [head for head in _HEADS if f"{head}_top1" in rows[0]]
     for axes, quantity, label in zip(figure.subplots(1, 2), ("loss", "top1"), ("loss", "top-1"), strict=True):
         for head in heads:
-            axes.plot(epochs, [row[f"{head}_{quantity}"] for row in rows], "--", color=_HEADS[head], alpha=0.6)
+            values = [row[f"{head}_{quantity}"] for row in rows]
+            # Of a single epoch there are no lines, only markers.
+            axes.plot(epochs, values, "--", color=_HEADS[head], alpha=0.6, marker="x", markersize=4)
             values = [row[f"val_{head}_{quantity}"] for row in rows]
             axes.plot(epochs, values, color=_HEADS[head], marker=".", label=head)
-        axes.plot([], [], "--", color="gray", label="training")
-        axes.plot([], [], color="gray", label="validation")
+        axes.plot([], [], "--", color="gray", marker="x", markersize=4, label="training")
+        axes.plot([], [], color="gray", marker=".", label="validation")
         axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes.xaxis)
         axes.grid(alpha=0.3)
         axes.legend()
     save(figure, path)
@@ -60,7 +64,7 @@ def draw_over_epochs(
         scale: Of its axis; on a logarithmic one, what is not above 0 is left out.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     axes = figure.subplots()
     axes.set_yscale(scale)
     columns = [name for name in rows[0] if name != "epoch"]
@@ -71,7 +75,7 @@ def draw_over_epochs(
         shown = values if scale == "linear" else np.where(values > 0, values, np.nan)
         axes.plot(epochs, shown, color=colour, marker=".", label=name)
     axes.set(xlabel="epoch", ylabel=quantity)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axes.xaxis)
     axes.grid(alpha=0.3)
     if len(columns) > 1:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
@@ -94,7 +98,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str], path: Path, *, ti
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(picture, ax=axes, label="share of the true class")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     axes.set(xlabel="answer", ylabel="true class")
     if count <= side:
         names = [name if len(name) <= 24 else f"{name[:23]}…" for name in classes]
@@ -116,7 +120,7 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]], path: Path, *, title: st
         title: Written above.
     """
     figure = Figure(figsize=(5.2, 6), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     starts, widths = [one["above"] for one in bins], [one["up_to"] - one["above"] for one in bins]
     heights = [one["top1"] or 0.0 for one in bins]
@@ -128,12 +132,23 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]], path: Path, *, title: st
     upper.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1))
     upper.legend(loc="upper left", fontsize=8)
     lower.bar(starts, [one["images"] for one in bins], widths, align="edge", color="tab:gray", edgecolor="white")
-    lower.yaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(lower.yaxis)
     lower.set(xlabel="probability of the answer", ylabel="images")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
     save(figure, path)
+
+
+def entitle(figure: Figure, title: str) -> None:
+    """Write a title above a figure, in as many lines as its width asks for."""
+    wide = int(10 * figure.get_figwidth())  # letters to a line: at 12 points they are 0.1 inches wide at most
+    figure.suptitle(textwrap.fill(title, wide), parse_math=False)
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Let an axis have ticks at whole numbers alone, if there is only one."""
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def save(figure: Figure, path: Path) -> None:

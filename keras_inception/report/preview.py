@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_inception.report.pictures import save
+from keras_inception.report.pictures import entitle, save
 
 
 def draw_preview(
@@ -23,7 +23,7 @@ def draw_preview(
     """
     rows, columns = len(evaluation), 1 + training.shape[1]
     figure = Figure(figsize=(1.5 * columns, 1.72 * rows + 0.5), layout="constrained")
-    figure.suptitle(title, parse_math=False)
+    entitle(figure, title)
     grid = figure.subplots(rows, columns, squeeze=False)
     for row, (axes, first, others, caption) in enumerate(zip(grid, evaluation, training, captions, strict=True)):
         for column, (cell, view) in enumerate(zip(axes, [first, *others], strict=True)):

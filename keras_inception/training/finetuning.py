@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_inception.architecture import Architecture
 from keras_inception.errors import ArchitectureError, unknown
-from keras_inception.googlenet import MAIN, first_convolution
+from keras_inception.googlenet import MAIN, first_convolution, read_model
 from keras_inception.run_folder import RunFolder
 from keras_inception.training.model import layer_prefix, row_of_layer
 from keras_inception.weights.imagenet import synsets
@@ -70,12 +70,7 @@ def _source(start_from: str, classes: tuple[str, ...]) -> tuple[str, Mapping[str
             f"there are no weights {str(path)!r} to start from; give a run with a best.keras, a .keras file, or one of "
             f"{', '.join(PUBLISHED)}"
         )
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ArchitectureError(f"{path} cannot be read as a Keras model: {said}") from None
-    return str(path), {layer.name: layer.get_weights() for layer in model.layers}, same_classes
+    return str(path), {layer.name: layer.get_weights() for layer in read_model(path).layers}, same_classes
 
 
 def _differ_in_channels(values: list[np.ndarray], others: list[np.ndarray]) -> bool:
