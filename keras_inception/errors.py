@@ -65,17 +65,24 @@ class ExportError(InceptionError):
     exit_status = 1
 
 
+# So many names are still read.
+_LISTED = 20
+
+
 def unknown(what: str, value: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown name: the nearest known names, or all of them where none is near.
+    """Return the message for an unknown name: the nearest known names or, where none is near, the first of them.
 
     >>> unknown("architecture", "goglenet", ["googlenet", "googlenet-bn", "nin"])
     "unknown architecture 'goglenet'; did you mean googlenet or googlenet-bn?"
+    >>> unknown("digit", "ten", map(str, range(100))).removeprefix("unknown digit 'ten'; known: 0, 1, 10, 11, ")
+    '12, 13, 14, 15, 16, 17, 18, 19, 2, 20, 21, 22, 23, 24, 25, 26 and 80 more'
     """
     names = sorted(known)
     near = difflib.get_close_matches(value, names, n=3, cutoff=0.6)
     if near:
         return f"unknown {what} {value!r}; did you mean {' or '.join(near)}?"
-    return f"unknown {what} {value!r}; known: {', '.join(names)}"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"unknown {what} {value!r}; known: {', '.join(names[:_LISTED])}{more}"
 
 
 def imported(module: str, extra: str) -> Any:

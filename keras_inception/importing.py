@@ -78,7 +78,7 @@ def build(read: LayerWeights, *, transform_input: bool = False, image_size: int 
         transform_input: As in `import_weights`.
         image_size: Side of the square input, px; by default the architecture's.
     """
-    side = image_size or read.table.image_size
+    side = read.table.image_size if image_size is None else image_size
     image = keras.Input((side, side, read.channels), name="image")
     model = GoogLeNet(
         input_tensor=_transformed(image) if transform_input else image,

@@ -167,14 +167,12 @@ def open_keras(path: str | Path) -> Predictor:
 
     Raises:
         RunError: There is none.
+        ArchitectureError: It is damaged.
     """
     _check_file(Path(path))
-    import keras
+    from keras_inception.googlenet import inference_model, read_model
 
-    # Which registers the layer of networks with LRN too.
-    from keras_inception.googlenet import inference_model
-
-    return keras_predictor(inference_model(keras.saving.load_model(path, compile=False)), "keras")
+    return keras_predictor(inference_model(read_model(path)), "keras")
 
 
 def open_published(name: str) -> Predictor:

@@ -31,7 +31,7 @@ def test_no_model_and_a_missing_one_are_named(tmp_path, capsys):
 def test_without_gradio_the_extra_is_named(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["try", str(run)]) == 2
-    assert "tools/install try" in capsys.readouterr().err
+    assert "pip install 'keras-inception[try]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", get_args(Kind))

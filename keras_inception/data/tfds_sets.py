@@ -67,7 +67,10 @@ def read_tfds(name: str, data_dir: str | None, others: tuple[str, ...] = ()) -> 
     base = name.split("/")[0].split(":")[0]
     known = [*tfds.list_builders(with_community_datasets=False), IMAGE_FOLDER, *others]
     if base not in known:
-        raise DataError(f"there is no folder {name!r} here, and as a TFDS name: {unknown('data set', base, known)}")
+        raise DataError(
+            f"there is no folder {name!r}; give a folder of class folders, a manifest or the name of a TFDS data set "
+            f"({unknown('data set', base, known)})"
+        )
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # the set's own code fails in ways of its own

@@ -39,11 +39,7 @@ class Networks:
     def __init__(self, config: SearchConfig):
         self.given, self.space = config.run.model.table(), config.space()
         side = config.run.data.image_size or self.given.image_size
-        smallest = self.given.smallest_image(auxiliary=config.from_scratch and config.run.model.heads)
-        if side < smallest:
-            raise ArchitectureError(
-                f"an image of {side}×{side} px is too small for {self.given.name!r}; the smallest is {smallest}"
-            )
+        self.given.check_image(side, side, auxiliary=config.from_scratch and config.run.model.heads)
         mlpconv = [row.name for row in self.given.rows if isinstance(row, MlpConv)]
         if mlpconv and not config.from_scratch:
             raise ArchitectureError(
