@@ -132,6 +132,18 @@ def test_the_chief_alone_writes(undisturbed):
     assert list((undisturbed / "worker1").iterdir()) == []
 
 
+def test_where_the_chief_refuses_the_other_ends_too_in_one_line(stripes, tiny, tmp_path):
+    (tmp_path / "worker0" / "run").mkdir(parents=True)
+    (tmp_path / "worker0" / "run" / "mine.txt").write_text("not a run")
+    chief, other = started(tmp_path, "--data", stripes, *tiny)
+    _, refused = chief.communicate(timeout=300)
+    _, said = other.communicate(timeout=300)
+    assert (chief.returncode, other.returncode) == (2, 1)
+    assert "give --resume" in refused.splitlines()[-1]
+    assert "another worker has ended" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_worker_stops_the_other_and_the_same_command_goes_on(killed, undisturbed, stripes, tiny, tmp_path):
     words = ("--data", stripes, *tiny, *OFTEN)

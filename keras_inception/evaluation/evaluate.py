@@ -1,6 +1,7 @@
 """Figures of a model, or of several as an ensemble, over images that they have not seen."""
 
 import functools
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -201,7 +202,8 @@ def _images(
             raise DataError(f"the classes of {str(data)!r} are not those of the model; give --data a set that has them")
         others, labelled = dataset.splits[split], True
     else:
-        found = [child.name for child in Path(data).iterdir()] if Path(data).is_dir() else []
+        # What may not be read is refused below.
+        found = os.listdir(data) if os.path.isdir(data) and os.access(data, os.R_OK) else []
         others, labelled = folder_split(Path(data), names_on_disk(classes, found))
     return same_images(cards, lambda config: read_images(others, config, on_images, whole=crops > 1)), labelled
 

@@ -31,7 +31,7 @@ from keras_inception.report.run import write_run_report
 from keras_inception.run_folder import RunFolder
 from keras_inception.runs import flat
 from keras_inception.training.checkpoints import Checkpoints
-from keras_inception.training.devices import is_chief, strategy
+from keras_inception.training.devices import is_chief, strategy, workers
 from keras_inception.training.history import History
 from keras_inception.training.keeper import Keeper, SaveEvery, StopInTest
 from keras_inception.training.memory import largest_batch, peak_memory
@@ -113,11 +113,12 @@ def train(
     dataset = dataset or load_dataset(config.data)
     if chief and resume and folder.is_begun():
         _check_same_data(folder, dataset)
-    job = Training(config, dataset, devices, on_images)
-    with folder.claimed() if chief else contextlib.nullcontext():
-        if chief:  # another process may have trained here while images were read
-            _check_folder(folder, config, resume, overwrite)
-        return _train(job, folder, every, resume, callbacks)
+    with _together(devices):
+        job = Training(config, dataset, devices, on_images)
+        with folder.claimed() if chief else contextlib.nullcontext():
+            if chief:  # another process may have trained here while images were read
+                _check_folder(folder, config, resume, overwrite)
+            return _train(job, folder, every, resume, callbacks)
 
 
 def dry_run(
@@ -281,6 +282,23 @@ def environment(job: Training) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def _together(devices: tf.distribute.Strategy) -> Iterator[None]:
+    """Turn the end of another worker while nothing is trained, as of a chief that refuses, into one line."""
+    try:
+        yield
+    except _LOST_WORKER as error:
+        if workers(devices)[1] == 1:
+            raise
+        raise TrainingError(
+            f"another worker has ended ({_first_words(error)}) and says why; start all workers again"
+        ) from None
+
+
+def _first_words(error: tf.errors.OpError) -> str:
+    return error.message.splitlines()[0][:120]
+
+
+@contextlib.contextmanager
 def _explained(job: Training, folder: RunFolder, keeper: Keeper) -> Iterator[None]:
     """Turn what can end a training into one line that says what is left and what to do."""
     try:
@@ -299,7 +317,7 @@ def _explained(job: Training, folder: RunFolder, keeper: Keeper) -> Iterator[Non
             raise DataError(f"{lost}; it could be read when training began: bring it back and --resume") from None
         if job.workers > 1 and isinstance(error, _LOST_WORKER):
             raise TrainingError(
-                f"another worker is lost ({error.message.splitlines()[0][:120]}); {_left(folder, keeper)}: start the "
+                f"another worker is lost ({_first_words(error)}); {_left(folder, keeper)}: start the "
                 f"same command with --resume on all workers"
             ) from None
         raise
