@@ -84,6 +84,18 @@ def test_help_and_the_table_load_neither_tensorflow_nor_keras(words):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("words", [("--help",), ("data", "--help"), ("analyze", "--help")])
+def test_the_lists_of_commands_load_no_checker_of_types(words):
+    """Whose import is a third of their time."""
+    code = (
+        "import sys\nfrom keras_inception.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print('typeguard' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_analyze_table_prints_the_papers_totals(capsys):
     assert main(["analyze", "table"]) == 0
     text = capsys.readouterr().out

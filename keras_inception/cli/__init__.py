@@ -1,13 +1,16 @@
 """The command line: words a user types become one library call each, and only these modules print."""
 
+import functools
 import inspect
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Union
 
 import tyro
+from tyro.conf import Suppress, subcommand
 
 from keras_inception.cli import analyze, analyze_network, history
 from keras_inception.cli.ablation import ablation
@@ -24,24 +27,19 @@ import-weights, analyze.
 Example: keras-inception train --data photos/ --run-dir runs/first"""
 
 
-def _application(*commands: Callable[..., None]) -> tyro.extras.SubcommandApp:
-    """Return an application of functions that are its commands, named as they are without a _ at the end."""
-    application = tyro.extras.SubcommandApp()
-    for function in commands:
+def _named(*functions: Callable[..., None]) -> dict[str, Callable[..., None]]:
+    """Return functions as commands, each named as it is without a _ at the end."""
+    for function in functions:
         # tyro 1.0 keeps the line breaks of an argument's description, wherever the terminal has its own.
         function.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(function) or "")
-        application.command(name=function.__name__.rstrip("_").replace("_", "-"))(function)
-    return application
+    return {function.__name__.rstrip("_").replace("_", "-"): function for function in functions}
 
 
-app = _application(train, history.runs, evaluate, compare, predict, export, tune, try_, import_weights, publish)
-app.command(
-    _application(check, preview, convert),
-    name="data",
-    help="What is in a collection of images, before it is trained on.\n\nExample: keras-inception data check photos/",
-)
-app.command(
-    _application(
+#: The commands by their words, and those of a group by the group's.
+COMMANDS = _named(train, history.runs, evaluate, compare, predict, export, tune, try_, import_weights, publish)
+GROUPS = {
+    "data": _named(check, preview, convert),
+    "analyze": _named(
         analyze.table,
         analyze.reduction,
         analyze.compare,
@@ -54,12 +52,40 @@ app.command(
         analyze_network.other_sizes,
         ablation,
     ),
-    name="analyze",
-    help=(
+}
+_OF_GROUPS = {
+    "data": (
+        "What is in a collection of images, before it is trained on.\n\nExample: keras-inception data check photos/"
+    ),
+    "analyze": (
         "What is said about these networks, as figures and pictures: by arithmetic, and measured.\n\n"
         "Example: keras-inception analyze table googlenet-bn"
     ),
-)
+}
+
+
+def dispatch(arguments: Sequence[str] | None = None) -> Any:
+    """Call the command that words name with what they give, and return what it returns.
+
+    Args:
+        arguments: Words after the program's name; by default `sys.argv`'s.
+    """
+    groups = [
+        Annotated[
+            Any,
+            subcommand(name, description=_OF_GROUPS[name], constructor_factory=functools.partial(_one_of, commands)),
+        ]
+        for name, commands in GROUPS.items()
+    ]
+    return tyro.cli(_one_of(COMMANDS, *groups), prog="keras-inception", description=_DESCRIPTION, args=arguments)
+
+
+def _one_of(commands: Mapping[str, Callable[..., None]], *others: Any) -> Any:
+    """Return a type of which the words after it make one: a union of commands."""
+    named = [Annotated[Any, subcommand(name, constructor=function)] for name, function in commands.items()]
+    # The first is never shown. To see whether a choice that is missing is one of functions alone, tyro 1.0 imports
+    # typeguard, a third of the time of a --help; of an object it tells without.
+    return Union[(Annotated[object, Suppress], *named, *others)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("keras_inception").setLevel(logging.INFO)
     try:
-        app.cli(prog="keras-inception", description=_DESCRIPTION, args=arguments)
+        dispatch(arguments)
     except InceptionError as error:
         print(f"keras-inception: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_status
