@@ -1,15 +1,18 @@
-"""Files that are never half-written: each is made beside its place, brought to the disk, and renamed."""
+"""Files that are never half-written: each is made beside its place, brought to the disk, and renamed; and locks on them."""
 
 import contextlib
 import glob
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+_LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -34,6 +37,41 @@ def left_beside(path: Path) -> list[Path]:
     """Return what processes killed in `written_beside` left of writing `path`; it can be deleted."""
     beside = path.parent.glob(f".{glob.escape(path.stem)}-*/")
     return [folder for folder in beside if {child.name for child in folder.glob("*")} <= {path.name}]
+
+
+def try_lock(handle: int, *, exclusive: bool = True) -> bool:
+    """Lock an open file or folder where no other process has it; return whether that could be done.
+
+    The kernel lets go of it when the handle is closed, as it is when this process is killed. Where the file system
+    knows no locks, as some networks' do, it counts as done.
+
+    Args:
+        handle: Of the file.
+        exclusive: Whether against those too that lock it otherwise.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        _LOG.info("no lock can be had: %s", error)
+    return True
+
+
+def await_lock(handle: int, doing: str) -> None:
+    """Lock an open file or folder; say so and wait where another process has it.
+
+    Args:
+        handle: Of the file.
+        doing: What that process does, as in "fetches weights.pth".
+    """
+    import fcntl
+
+    if not try_lock(handle):
+        _LOG.warning("another process %s; waiting for it", doing)
+        fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def write_text(path: Path, text: str) -> None:

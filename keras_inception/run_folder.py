@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import json
-import logging
 import os
 import shutil
 import time
@@ -16,9 +15,7 @@ from typing import Any, Literal
 from keras_inception.architecture import Architecture
 from keras_inception.config import RunConfig
 from keras_inception.errors import ConfigError, RunError
-from keras_inception.files import left_beside, write_text, written_beside
-
-_LOG = logging.getLogger(__name__)
+from keras_inception.files import left_beside, try_lock, write_text, written_beside
 
 # A look at the lock takes microseconds; a training that comes across one tries again for this long.
 _PATIENCE_SECONDS = 0.5
@@ -241,7 +238,7 @@ class RunFolder:
     def _hold(self, handle: int, what: str) -> None:
         """Lock the open lock file, or raise RunError where another process has it for longer than a look."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not _locked(handle, exclusive=True):
+        while not try_lock(handle):
             if time.monotonic() > deadline:
                 process = f"process {number}" if (number := self.lock.read_text()) else "another process"
                 doing = "being trained" if what == "run" else "in use"
@@ -254,7 +251,7 @@ class RunFolder:
         except OSError:
             return False
         try:
-            return not _locked(handle, exclusive=False)
+            return not try_lock(handle, exclusive=False)
         finally:
             os.close(handle)
 
@@ -264,19 +261,6 @@ class RunFolder:
         if not path.exists():
             raise RunError(f"{str(self.path)!r} holds no run: {path.name} is missing")
         return path.read_text(encoding="utf-8")
-
-
-def _locked(handle: int, *, exclusive: bool) -> bool:
-    """Lock an open file where no other process has it; return whether that could be done."""
-    import fcntl
-
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # some network file systems have no locks
-        _LOG.info("a run folder cannot be locked: %s", error)
-    return True
 
 
 def _read_rows(path: Path) -> list[dict[str, float]]:

@@ -16,7 +16,7 @@ from keras_inception.data.check import Check, DuplicateSet, ImageRef, check_data
 from keras_inception.data.dataset import ImageDataset
 from keras_inception.errors import DataError
 from keras_inception.report.collection import (
-    check_output,
+    check_report_folder,
     contact_sheet,
     draw_aspects,
     draw_sizes,
@@ -60,33 +60,33 @@ def test_the_folder_holds_page_json_and_a_sheet_per_class(check, tmp_path):
 
 def test_a_report_may_be_replaced_and_nothing_else(check, tmp_path):
     folder = tmp_path / "check"
-    check_output(folder, "photos")
+    check_report_folder(folder, "photos")
     folder.mkdir()
-    check_output(folder, "photos")  # empty
+    check_report_folder(folder, "photos")  # empty
     write_report(check, folder)
     before = (folder / "check.json").read_bytes()
-    check_output(folder, "photos")
+    check_report_folder(folder, "photos")
     write_report(check, folder)
     assert (folder / "check.json").read_bytes() == before
     (folder / "sheets" / "mine.txt").write_text("keep me")
     with pytest.raises(DataError, match=r"something else than a report \(sheets/mine\.txt\)"):
-        check_output(folder, "photos")
+        check_report_folder(folder, "photos")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"report": "of others", "files": ["check.json"]}', "\udce9"])
 def test_a_check_json_of_others_marks_no_report(tmp_path, content):
     (tmp_path / "check.json").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(DataError, match="something else than a report"):
-        check_output(tmp_path, "photos")
+        check_report_folder(tmp_path, "photos")
 
 
 def test_a_file_and_a_place_among_the_images_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file; give --output a folder"):
-        check_output(tmp_path / "file", "elpv")
+        check_report_folder(tmp_path / "file", "elpv")
     for inside in (tmp_path, tmp_path / "a" / "b", tmp_path / "x" / ".." / "a"):
         with pytest.raises(DataError, match="give --output a folder outside"):
-            check_output(inside, str(tmp_path))
+            check_report_folder(inside, str(tmp_path))
 
 
 def test_a_sheet_shows_each_image_in_the_middle_of_its_cell():

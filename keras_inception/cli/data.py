@@ -53,7 +53,7 @@ def check(
 
     folder = output or Path(collection.report_name(source))
     check_output(folder, folder=True)
-    collection.check_output(folder, source)
+    collection.check_report_folder(folder, source)
     if is_tfds(source):
         load_tensorflow()
     screen = console()

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import logging
 import os
 import re
 import shutil
@@ -26,9 +25,7 @@ from keras_inception.data.shards import (
     read_table,
 )
 from keras_inception.errors import DataError
-from keras_inception.files import file_sha256, write_json, written_beside
-
-_LOG = logging.getLogger(__name__)
+from keras_inception.files import await_lock, file_sha256, write_json, written_beside
 
 _SHARD = re.compile(rf"({'|'.join(SPLITS)})-\d{{5,}}\.array_record")
 # One image per group, so that one is read without its neighbours; files of images are compressed already.
@@ -424,19 +421,7 @@ def _held(folder: Path) -> Iterator[None]:
     try:
         if not os.access(folder, os.W_OK):
             raise DataError(f"{str(folder)!r} may not be written; give yourself the permission, or another folder")
-        _lock(handle, folder)
+        await_lock(handle, f"writes shards to {printable(str(folder))}")
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _LOG.warning("another process writes shards to %s; waiting for it", printable(str(folder)))
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:  # some network file systems have no locks
-        _LOG.info("%s cannot be locked: %s", printable(str(folder)), error)

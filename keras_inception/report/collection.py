@@ -47,7 +47,7 @@ def report_name(source: str) -> str:
     return f"check-{file_name(path.resolve().name if os.path.exists(path) else source)}"
 
 
-def check_output(folder: Path, source: str) -> None:
+def check_report_folder(folder: Path, source: str) -> None:
     """Refuse a folder for the report that holds anything else, or would be taken for images.
 
     Args:
@@ -89,7 +89,7 @@ def write_report(check: Check, folder: Path) -> None:
 
     Args:
         check: What was found.
-        folder: As `check_output` allows; it is made.
+        folder: As `check_report_folder` allows; it is made.
     """
     with folder_written_beside(folder) as new:
         sheets = {}

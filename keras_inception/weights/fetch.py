@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import http.client
-import logging
 import os
 import shutil
 import tarfile
@@ -13,10 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from keras_inception.errors import WeightsError
-from keras_inception.files import written_beside
+from keras_inception.files import await_lock, written_beside
 from keras_inception.weights.published import PublishedWeights
-
-_LOG = logging.getLogger(__name__)
 
 _BLOCK = 2**18
 _TIMEOUT_SECONDS = 30
@@ -79,7 +76,7 @@ def _held(part: Path) -> Iterator[None]:
     """Hold a file, which is made, against other processes; wait for one that holds it. An empty one is removed."""
     while True:
         with open(part, "ab") as file:
-            _lock(file.fileno(), part)
+            await_lock(file.fileno(), f"fetches {part.stem}")
             if not _is_at(part, file.fileno()):
                 continue  # who held it has renamed or removed it
             try:
@@ -88,18 +85,6 @@ def _held(part: Path) -> Iterator[None]:
                 if os.fstat(file.fileno()).st_size == 0:
                     part.unlink(missing_ok=True)
             return
-
-
-def _lock(handle: int, part: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _LOG.warning("another process fetches %s; waiting for it", part.stem)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:  # some network file systems have no locks
-        _LOG.info("%s cannot be locked: %s", part, error)
 
 
 def _is_at(path: Path, handle: int) -> bool:
