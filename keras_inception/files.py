@@ -1,4 +1,4 @@
-"""Files that are never half-written: each is made beside its place, synced to the disk and renamed; and locks on them."""
+"""Files that are never half-written: each is made beside its place, synced and renamed; and locks on them."""
 
 import contextlib
 import glob
