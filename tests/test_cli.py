@@ -272,6 +272,27 @@ def test_another_backend_of_keras_ends_in_one_line_installed_or_not(backend, tmp
     ]
 
 
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_of_the_settings_of_keras_ends_in_one_line_installed_or_not(backend, tmp_path):
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    words = ("--data", "digits", "--run-dir", str(tmp_path / "r"))
+    done = command("train", *words, env={**environment, "KERAS_HOME": str(tmp_path)})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("keras-inception: Keras ")
+    assert line.endswith("KERAS_BACKEND=tensorflow")
+
+
+@pytest.mark.parametrize("words", [("data", "check"), ("runs",)])
+def test_what_the_file_system_refuses_ends_in_one_line(words, capsys):
+    name = 300 * "a"  # of which file systems take 255
+    assert main([*words, name]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("keras-inception: ")
+    assert name in line
+
+
 def test_an_existing_run_is_refused_unless_asked(run, stripes, tiny, capsys):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert main(["train", "--data", str(stripes), "--run-dir", str(run), *tiny]) == 2

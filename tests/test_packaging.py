@@ -70,6 +70,19 @@ def test_install_refuses_an_unknown_extra():
     assert (done.returncode, done.stderr) == (2, "tools/install: setup.cfg has no extra 'elvp'\n")
 
 
+def test_install_leaves_alone_what_a_link_points_to(tmp_path):
+    (tmp_path / "tools").mkdir()
+    for name in ("setup.cfg", "tools/install"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "bin").mkdir(parents=True)
+    (tmp_path / ".venv").symlink_to(elsewhere)
+    done = subprocess.run([tmp_path / "tools" / "install"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f".venv is a link to {elsewhere}" in done.stderr
+    assert (elsewhere / "bin").is_dir()
+
+
 # ---- The wheel, outside the checkout ----------------------------------------------------------------------------
 
 

@@ -123,6 +123,8 @@ def load_tensorflow(kernels: bool | None = None) -> None:
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+        except ModuleNotFoundError as error:  # of a backend that ~/.keras/keras.json names
+            raise InceptionError(f"Keras cannot be imported: {error}; set KERAS_BACKEND=tensorflow") from None
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)

@@ -106,6 +106,7 @@ def opened(source: Source) -> Image.Image:
     if isinstance(source, np.ndarray):
         return Image.fromarray(source[..., 0] if source.shape[2:] == (1,) else source)
     with _WARNINGS, warnings.catch_warnings():
+        Image.preinit()  # Pillow would import the plugins of all its formats to come to one of these
         # Pillow warns of a decompression bomb at 89 million pixels; here that is an error.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
