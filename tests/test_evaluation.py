@@ -317,6 +317,20 @@ def test_an_evaluation_replaces_an_earlier_one_and_nothing_else(run, tmp_path, d
         evaluate(run, output=holiday / "beach.jpg")
 
 
+def test_an_evaluation_of_other_images_of_the_same_name_is_kept(measured, stripes, tmp_path):
+    one, other = tmp_path / "one" / "new", tmp_path / "other" / "new"
+    for place in (one, other):
+        shutil.copytree(stripes / "lying", place)
+    shutil.copytree(measured, run := tmp_path / "run")
+    evaluate(run, data=one)
+    evaluate(run, data=one)
+    with pytest.raises(RunError, match=f"evaluation_of_new' holds the evaluation of '{one}'; give --output"):
+        evaluate(run, data=other)
+    assert result_of(run / "evaluation_of_new")["data"] == str(one)
+    evaluate(run, data=other, output=run / "evaluation_of_new")
+    assert result_of(run / "evaluation_of_new")["data"] == str(other)
+
+
 @pytest.mark.parametrize("place", ["file/eval", "file", "/proc/eval"])
 def test_a_place_that_cannot_be_written_is_refused_before_tensorflow_is_loaded(
     place, run, tmp_path, monkeypatch, capsys

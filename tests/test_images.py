@@ -1,5 +1,7 @@
 """The images of a split: which are read, where they are kept, and which part of them is cut out."""
 
+import math
+
 import numpy as np
 import psutil
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from keras_inception.config import DataConfig
 from keras_inception.data.dataset import file_split
 from keras_inception.data.decode import decode
-from keras_inception.data.images import check_broken, lost_image, read_images, read_split
+from keras_inception.data.images import _allowed_memory, check_broken, lost_image, read_images, read_split
 from keras_inception.data.pipeline import training_batches
 from keras_inception.errors import DataError
 
@@ -127,6 +129,33 @@ def test_what_is_kept_is_given_up_once_it_does_not_fit(monkeypatch):
     images = read_images(split_of(arrays), DataConfig(**PLAIN))
     arrays[0] = np.full_like(arrays[0], 200)  # read again
     assert (images.image(tf.constant(0)).numpy() == 200).all()
+
+
+@pytest.mark.parametrize(
+    ("groups", "limit", "allowed"),
+    [
+        ("0::/\n", "512000000\n", 512_000_000),
+        ("0::/job/one\n", "8\n", 8),
+        ("0::/\n", "max\n", math.inf),
+        ("4:memory:/a\n0::/\n", "9\n", 9),
+        ("4:memory:/a\n", None, math.inf),
+        (None, None, math.inf),
+    ],
+)
+def test_a_container_limits_what_is_kept(groups, limit, allowed, tmp_path, monkeypatch):
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups)
+    if limit is not None:
+        folder = tmp_path / "sys/fs/cgroup" / groups.strip().rpartition("::/")[2]
+        folder.mkdir(parents=True)
+        (folder / "memory.max").write_text(limit)
+    assert _allowed_memory(tmp_path) == allowed
+    monkeypatch.setattr("keras_inception.data.images._allowed_memory", lambda: allowed)
+    images = read_images(split_of(arrays := numbered(5)), DataConfig(**PLAIN))
+    arrays[0] = np.full_like(arrays[0], 200)
+    decoded_again = bool((images.image(tf.constant(0)).numpy() == 200).all())
+    assert decoded_again == (allowed < 2 * sum(array.size for array in arrays))
 
 
 @pytest.mark.parametrize(("ending", "reason"), [("jpg", "No such file or directory"), ("png", "there is no such file")])

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -81,7 +82,7 @@ def read_images(
     """
     network_side(config)
     reader = _Reader(split, config, whole)
-    memory = _Memory(int(_MEMORY_SHARE * psutil.virtual_memory().available))
+    memory = _Memory(int(_MEMORY_SHARE * min(psutil.virtual_memory().available, _allowed_memory())))
     loaded = tf.data.Dataset.range(len(split)).map(reader.load, num_parallel_calls=tf.data.AUTOTUNE)
     examined = untuned(loaded.prefetch(8))
     shapes = np.zeros((len(split), 2), np.int32)
@@ -112,6 +113,15 @@ def read_images(
         source=lambda index: split.source(int(good[index])),
         window=memory.window(sizes, config.channels) if memory.fits else reader.window(good, sizes),
     )
+
+
+def _allowed_memory(root: Path = Path("/")) -> float:
+    """Return the bytes that Linux's control group lets this process have, as in a container; infinity without one."""
+    try:
+        group = (root / "proc/self/cgroup").read_text().rpartition("::/")[2].strip()
+        return int((root / "sys/fs/cgroup" / group / "memory.max").read_text())
+    except (OSError, ValueError):  # another system, the first version of control groups, or "max"
+        return math.inf
 
 
 def read_split(

@@ -1,6 +1,7 @@
 """Figures of a model, or of several as an ensemble, over images that they have not seen."""
 
 import functools
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -78,8 +79,8 @@ def evaluate(
         is part of it).
 
     Raises:
-        RunError: There is no trained run, runs differ in their classes, there are no heads, or `output` is needed or
-            holds something else.
+        RunError: There is no trained run, runs differ in their classes, there are no heads, `output` is needed or holds
+            something else, or the folder by default holds the evaluation of other images of that name.
         DataError: The images are gone or not the same for all runs, or their classes are others now.
     """
     cards = [read_card(path) for path in _paths(runs)]
@@ -87,6 +88,8 @@ def evaluate(
     classes = same_classes(cards)
     target = evaluation_folder(runs, split, crops, data, output)
     _check_replaceable(target)
+    if data is not None and output is None:
+        _check_same_images(target, data)
     if data is None:
         check_own_images(cards, "give --data a folder")
     names, predictors = _predictors(cards, heads)
@@ -168,6 +171,16 @@ def _check_replaceable(target: Path) -> None:
         raise RunError(f"{str(target)!r} holds something else than an evaluation; give --output another folder")
     if target.exists() and not target.is_dir():
         raise RunError(f"{str(target)!r} is a file; give --output a folder")
+
+
+def _check_same_images(target: Path, data: str | Path) -> None:
+    """Raise RunError where the folder holds the evaluation of others that have the name of these."""
+    try:
+        measured = str(json.loads((target / "evaluation.json").read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or none that can be read
+        return
+    if Path(measured).resolve() != Path(data).resolve():
+        raise RunError(f"{str(target)!r} holds the evaluation of {measured!r}; give --output another folder")
 
 
 def _predictors(cards: Sequence[Card], heads: bool) -> tuple[tuple[str, ...], list[Predictor]]:
