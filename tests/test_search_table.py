@@ -34,9 +34,9 @@ def told():
     return tell
 
 
-def shown(told, **options):
+def shown(told, minutes=None, **options):
     out = io.StringIO()
-    with SearchTable(Console(file=out, width=80, **options), wanted=10) as table:
+    with SearchTable(Console(file=out, width=80, **options), wanted=10, minutes=minutes) as table:
         told(table)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
 
@@ -58,3 +58,8 @@ def test_elsewhere_there_is_a_line_for_every_epoch_and_trial(told):
     assert lines[3].startswith("trial 2: top-1 72.0%")
     assert re.search(r"\d+ min \d+ s left", lines[3])
     assert lines[4] == "training given from scratch, seed 1"
+
+
+@pytest.mark.parametrize(("minutes", "left"), [(None, "18"), (0.1, "6"), (0, "0")])
+def test_no_more_time_is_left_than_is_given(minutes, left, told):
+    assert f", 0 min {left} s left" in shown(told, minutes).splitlines()[1]

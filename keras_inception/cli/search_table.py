@@ -1,5 +1,6 @@
 """What a search shows while it runs: a table of its trials that is redrawn on a terminal, else a line for each."""
 
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -23,10 +24,12 @@ class SearchTable:
     Args:
         screen: Where.
         wanted: How many trials there will be.
+        minutes: After which no further one begins; None is no limit.
     """
 
-    def __init__(self, screen: Console, wanted: int):
+    def __init__(self, screen: Console, wanted: int, minutes: float | None = None):
         self._screen, self._wanted = screen, wanted
+        self._deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self._trials: Sequence[Trial] = ()
         self._doing = "reading the data"
         self._begun: float | None = None
@@ -81,8 +84,10 @@ class SearchTable:
         if winner is not None:
             said += f", best {winner.top1:.1%} (trial {winner.number})"
         if self._begun is not None and done > self._done_before:
-            each = (time.monotonic() - self._begun) / (done - self._done_before)
-            minutes, seconds = divmod(round(each * max(0, self._wanted - done)), 60)
+            now = time.monotonic()
+            each = (now - self._begun) / (done - self._done_before)
+            left = min(each * (self._wanted - done), self._deadline - now)
+            minutes, seconds = divmod(round(max(0, left)), 60)
             said += f", {minutes} min {seconds} s left"
         return said
 

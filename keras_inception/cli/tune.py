@@ -125,7 +125,7 @@ def tune(
         return
     from keras_inception.cli.search_table import SearchTable
 
-    with SearchTable(screen, trials) as table:
+    with SearchTable(screen, trials, minutes) as table:
         result = search_widths(
             config, search_dir, resume=resume, overwrite=overwrite, minutes=minutes, on_event=table.on_event
         )
