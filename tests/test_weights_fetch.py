@@ -133,7 +133,7 @@ def fetched_by_three(one, server, caplog):
         answers = [pool.submit(fetched, one, lambda *at: None) for _ in range(3)]
         deadline = time.monotonic() + 20
         while sum("waiting for it" in said for said in caplog.messages) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)  # between two looks at what they said: nothing else tells that they wait
+            time.sleep(0.01)  # a lock tells nobody who waits for it; only what they log does
         server.may_end.set()
     return answers
 

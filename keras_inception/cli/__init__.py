@@ -111,8 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:  # what no command foresaw: a full disk, a closed folder, a name that is too long
+    except OSError as error:  # foreseen by no command: a full disk, a closed folder, a name that is too long
         place = f" {error.filename!r}" if error.filename else ""
-        print(f"keras-inception: the file system refuses{place}: {error.strerror or error}", file=sys.stderr)
+        print(f"keras-inception: the operating system refuses{place}: {error.strerror or error}", file=sys.stderr)
         return 2
     return 0

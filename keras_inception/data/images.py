@@ -116,7 +116,7 @@ def read_images(
 
 
 def _allowed_memory(root: Path = Path("/")) -> float:
-    """Return the bytes that Linux's control group lets this process have, as in a container; infinity without one."""
+    """Return the bytes that a container lets this process have (memory.max of Linux's cgroup v2); else infinity."""
     try:
         group = (root / "proc/self/cgroup").read_text().rpartition("::/")[2].strip()
         return int((root / "sys/fs/cgroup" / group / "memory.max").read_text())

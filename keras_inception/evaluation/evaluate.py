@@ -88,10 +88,10 @@ def evaluate(
     classes = same_classes(cards)
     target = evaluation_folder(runs, split, crops, data, output)
     _check_replaceable(target)
-    if data is not None and output is None:
-        _check_same_images(target, data)
     if data is None:
         check_own_images(cards, "give --data a folder")
+    elif output is None:
+        _check_same_images(target, data)
     names, predictors = _predictors(cards, heads)
     images, labelled = _images(cards, split, crops, data, on_images)
     labels = images[0].labels if labelled else None

@@ -155,15 +155,15 @@ def oracles(folder: Path, data: tuple[str, ...], epochs: int, minutes: float, sc
         table.add_row(name, str(len(best)), f"{times[-1]:.0f}", f"{best[-1]:.1%}")
     inherited = SearchFolder(folder / f"budget-{BUDGETS[0]}")
     name, winner = list(_finalists(inherited).items())[-1]
-    minutes = _best_over_time(inherited)[0][-1] + _training_minutes(inherited, name)
+    end = _best_over_time(inherited)[0][-1] + _training_minutes(inherited, name)
     over_seeds = [100 * top1 for top1 in winner["validation"]]
     mean = statistics.mean(over_seeds)
     ends = [[mean - min(over_seeds)], [max(over_seeds) - mean]]
     axes.errorbar(
-        minutes, mean, ends, fmt="o", capsize=4, label=f"inherited search, its best trained: {len(over_seeds)} seeds"
+        end, mean, ends, fmt="o", capsize=4, label=f"inherited search, its best trained: {len(over_seeds)} seeds"
     )
     table.add_row(
-        "inherited, its best trained", str(len(inherited.trials())), f"{minutes:.0f}", spread(winner["validation"])
+        "inherited, its best trained", str(len(inherited.trials())), f"{end:.0f}", spread(winner["validation"])
     )
     axes.set(xlabel="minutes", ylabel="best top-1 of validation so far, %")
     axes.grid(alpha=0.3)
