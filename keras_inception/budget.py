@@ -1,8 +1,9 @@
 """What a network may cost, and the one factor on all of its widths that meets it, by arithmetic on its table."""
 
+import bisect
 import dataclasses
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, get_args
@@ -190,7 +191,7 @@ def widened(
         for name in _widths(row):
             old = getattr(row, name)
             wanted = factor * multiples(row.name, name) * old
-            widths[name] = min(choices(old, largest), key=lambda width: abs(width - wanted))
+            widths[name] = _nearest(choices(old, largest), wanted)
         return dataclasses.replace(row, **widths)
 
     return dataclasses.replace(table, rows=tuple(map(widen, table.rows)))
@@ -205,6 +206,16 @@ def choices(given: int, largest: float = LARGEST) -> tuple[int, ...]:
     """
     end = int(largest * given) + 1
     return tuple(sorted({given, *range(1, min(COARSE, end)), *range(COARSE, end, STEP)}))
+
+
+def _nearest(ordered: Sequence[int], wanted: float) -> int:
+    """Return the nearest of ordered numbers, the smaller of two that are as near.
+
+    >>> _nearest((16, 24, 32), 20), _nearest((16, 24, 32), 20.1), _nearest((16, 24, 32), 99)
+    (16, 24, 32)
+    """
+    place = bisect.bisect_left(ordered, wanted)
+    return min(ordered[max(place - 1, 0) : place + 1], key=lambda number: abs(number - wanted))
 
 
 def _widths(row: Row) -> list[str]:

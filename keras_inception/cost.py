@@ -7,6 +7,7 @@ Table 1 of arXiv:1409.4842. The input channels of a row are those of the row abo
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from keras_inception.architecture import (
     LRN,
@@ -99,7 +100,7 @@ def row_costs(
     Raises:
         ArchitectureError: The image is smaller than the network or its heads can take.
     """
-    shape = input_shape or (architecture.image_size, architecture.image_size, 3)
+    shape = tuple(input_shape or (architecture.image_size, architecture.image_size, 3))
     architecture.check_image(shape[0], shape[1], auxiliary)
     batch_normalization = architecture.batch_normalization
     rows, maps = [], {}
@@ -116,6 +117,7 @@ def row_costs(
     return rows
 
 
+@lru_cache(maxsize=10_000)  # searches change some rows of a table and ask what it costs then
 def _row_cost(row: Row, shape: Shape, batch_normalization: bool) -> RowCost:
     height, width = (row.output_size(size) for size in shape[:2])
     match row:

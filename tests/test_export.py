@@ -143,6 +143,7 @@ def test_images_of_any_size_and_number_are_classified(exported, signatures, batc
         np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_images_get_no_answers_also_by_onednn(exported):
     code = (
         "import sys, tensorflow as tf\n"
@@ -263,6 +264,7 @@ def converted(table, folder):
     return model, folder / "model.tflite"
 
 
+@pytest.mark.slow
 def test_tflite_has_the_operations_of_table_1_and_no_others(tmp_path):
     """57 convolutions, 9 concatenations, 13 max pools; batch normalisation folded into the convolutions."""
     _, path = converted(GOOGLENET_BN.scaled(1 / 16), tmp_path)
@@ -304,23 +306,13 @@ def test_a_graph_with_something_else_in_it_is_refused():
         check_operations(found, GOOGLENET_BN, "model.tflite")
 
 
-def test_an_export_that_disagrees_fails_and_leaves_the_previous_one(exported, capsys):
-    before = (exported / "export" / "report.json").read_text()
-    names = sorted(path.name for path in exported.iterdir())
-    assert main(["export", str(exported), "--to", "tflite", "--tolerance", "-1"]) == 1
-    said = capsys.readouterr().err
-    assert "model.tflite: a probability differs by" in said
-    assert ".png" in said  # the images that differ most are named
-    assert (exported / "export" / "report.json").read_text() == before
-    assert sorted(path.name for path in exported.iterdir()) == names
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     [
         ".export-*",
         *(
-            pytest.param(f".export-*/new/{name}", marks=pytest.mark.slow)
+            f".export-*/new/{name}"
             for name in ("saved_model/1/saved_model.pb", "model.tflite", "model.onnx", "report.json", "manifest.json")
         ),
     ],
@@ -430,6 +422,17 @@ def made(monkeypatch):
     return log
 
 
+def test_an_export_that_disagrees_fails_and_leaves_the_previous_one(exported, made, capsys):
+    before = (exported / "export" / "report.json").read_text()
+    names = sorted(path.name for path in exported.iterdir())
+    assert main(["export", str(exported), "--to", "tflite", "--tolerance", "-1"]) == 1
+    said = capsys.readouterr().err
+    assert "model.tflite: a probability differs by" in said
+    assert ".png" in said  # the images that differ most are named
+    assert (exported / "export" / "report.json").read_text() == before
+    assert sorted(path.name for path in exported.iterdir()) == names
+
+
 @pytest.mark.parametrize("asked", [["int8"], ["int8", "int16x8"], ["int16x8", "int8"]])
 def test_int16x8_takes_the_place_of_int8_once_whatever_is_asked_for_first(asked, run, made, tmp_path):
     folder = shutil.copytree(run, tmp_path / "run")
@@ -452,6 +455,7 @@ def test_nothing_is_tried_twice(interface, expected, run, made, tmp_path):
     assert [how for precision, *how in made if precision == "int8"] == [list(how) for how in expected]
 
 
+@pytest.mark.slow
 def test_one_thread_is_one_between_operations_too(run, tmp_path):
     np.save(tmp_path / "pixels.npy", np.zeros((2, 28, 28, 3), np.uint8))
     paths = {"path": str(run), "pixels": str(tmp_path / "pixels.npy"), "output": str(tmp_path / "answers.npz")}
@@ -475,7 +479,6 @@ def test_a_run_of_mixed_precision_is_exported_in_float32(stripes, tiny, tmp_path
     assert all(proof["largest_difference"] <= 1e-4 for proof in result["files"])
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_int8_of_a_network_with_lrn_leaves_an_island_in_float(tmp_path):
     converted(GOOGLENET.scaled(1 / 16), tmp_path)

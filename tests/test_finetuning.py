@@ -55,19 +55,19 @@ def test_a_run_of_the_same_classes_gives_its_classifiers_too(run):
 
 
 def test_what_does_not_fit_is_named_with_both_shapes(saved, tmp_path):
-    table = ki.GOOGLENET_SMALL.scaled(1 / 8)
+    new, table = network(1), ki.GOOGLENET_SMALL.scaled(1 / 8)
     with pytest.raises(ArchitectureError, match=r"layer 'conv1' of .* is 3×3×3×\d+.*, here 3×3×3×\d+.*give the"):
         take_weights(network(1, table=table), str(saved), table, CLASSES)
     with pytest.raises(ArchitectureError, match=r"there are no weights 'nowhere\.keras'"):
-        take_weights(network(1), "nowhere.keras", TABLE, CLASSES)
+        take_weights(new, "nowhere.keras", TABLE, CLASSES)
     (tmp_path / "broken.keras").write_bytes(b"not a model")
     with pytest.raises(ArchitectureError, match="cannot be read as a Keras model"):
-        take_weights(network(1), str(tmp_path / "broken.keras"), TABLE, CLASSES)
+        take_weights(new, str(tmp_path / "broken.keras"), TABLE, CLASSES)
     data = bytearray(saved.read_bytes())
     data[len(data) // 3] ^= 0xFF
     (tmp_path / "broken.keras").write_bytes(data)
     with pytest.raises(ArchitectureError, match="cannot be read as a Keras model"):
-        take_weights(network(1), str(tmp_path / "broken.keras"), TABLE, CLASSES)
+        take_weights(new, str(tmp_path / "broken.keras"), TABLE, CLASSES)
 
 
 def test_the_body_is_all_below_the_classifiers():

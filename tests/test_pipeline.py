@@ -469,7 +469,7 @@ def test_a_patch_is_a_part_of_its_image_and_not_always_the_same():
     assert len(heights) > 5
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 60), st.integers(0, 2**31 - 1))
 def test_beginning_at_a_step_equals_skipping_those_before(count, batch_size, step, seed):
     batch_size = min(batch_size, count)
@@ -516,7 +516,9 @@ def test_workers_share_every_batch(workers):
 MIXED = {"mixup": 0.4, "cutmix": 1.0, "randaugment": 2, "random_erasing": 0.5}
 
 
-@pytest.mark.parametrize(("workers", "replicas"), [(1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("workers", "replicas"), [*(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((1, 2), (2, 1))), (2, 2)]
+)
 def test_a_batch_is_the_same_however_it_is_divided(workers, replicas):
     """Also mixed, erased and with RandAugment: every device gets its part, in the order of the batch.
 

@@ -125,7 +125,7 @@ def erased_images(count: int, probability: float) -> np.ndarray:
     config = DataConfig(random_erasing=probability)
     function = tf.function(lambda numbers, key: erased(tf.fill((40, 40, 3), -1.0), numbers, key, config))
     numbers = RANDOM.uniform(size=(count, 5)).astype(np.float32)
-    return np.stack([function(row, [1, place]).numpy() for place, row in enumerate(numbers)])
+    return np.stack([function(row, tf.constant([1, place])).numpy() for place, row in enumerate(numbers)])
 
 
 def test_a_box_of_the_area_and_aspect_of_the_paper_is_filled_with_noise():

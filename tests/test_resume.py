@@ -41,14 +41,8 @@ def check_same(folder: Path, undisturbed: Path) -> None:
         np.testing.assert_array_equal(values, second[name], err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("devices", "kills", "epochs"),
-    [
-        ("cpu:1", 1, 2),
-        pytest.param("cpu:1", 12, 3, marks=pytest.mark.slow),
-        pytest.param("cpu:2", 3, 3, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "kills", "epochs"), [("cpu:1", 12, 3), ("cpu:2", 3, 3)])
 def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, epochs, stripes, tiny, tmp_path):
     words = ("--data", stripes, *tiny, "--epochs", epochs, *EVERYTHING, "--devices", devices, "--resume")
     whole = started(tmp_path / "whole", *words)
@@ -68,6 +62,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(devices, kills, e
     check_same(killed, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tmp_path):
     words = ("--data", stripes, *tiny, "--epochs", "40", "--save-every", "1", "--resume")
     folder = tmp_path / "r"
@@ -94,8 +89,10 @@ def test_a_run_that_is_asked_to_stop_saves_says_so_and_goes_on(stripes, tiny, tm
     [pytest.param("on_test_batch_end", (0, 7), marks=pytest.mark.slow), ("on_epoch_end", (1, 0))],
 )
 def test_a_run_that_is_asked_to_stop_while_and_after_it_is_measured_goes_on_there(
-    moment, place, stripes, tiny, tmp_path, capsys, monkeypatch
+    moment, place, run, tmp_path, capsys, monkeypatch
 ):
+    """And the configuration of a run gives the same run again."""
+
     def asked(keeper, number, logs=None):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.01)
@@ -104,15 +101,14 @@ def test_a_run_that_is_asked_to_stop_while_and_after_it_is_measured_goes_on_ther
     unasked = getattr(Keeper, moment)
     monkeypatch.setattr(Keeper, moment, asked)
     folder = tmp_path / "r"
-    words = ["train", "--data", str(stripes), "--run-dir", str(folder), *tiny, "--epochs", "2", "--resume"]
+    words = ["train", "--config", str(run / "config.json"), "--run-dir", str(folder), "--resume"]
     assert main(words) == 143
     assert f"saved after {place[0]} epochs and {place[1]} steps" in capsys.readouterr().err
     assert newest_place(folder / "checkpoints") == place
     monkeypatch.undo()
     assert main(words) == 0
-    whole = tmp_path / "whole"
-    assert main([*words[:4], str(whole), *words[5:]]) == 0
-    check_same(folder, whole)
+    check_same(folder, run)
+    assert RunFolder(folder).config() == RunFolder(run).config()
 
 
 def test_a_finished_run_says_so_and_more_epochs_go_on(run, tiny, stripes, tmp_path, caplog):
@@ -177,16 +173,16 @@ def test_a_full_disk_leaves_the_state_before(stripes, tiny, tmp_path, capsys, mo
     assert len(RunFolder(tmp_path / "r").metrics()) == 3
 
 
-def test_resume_without_a_run_begins_and_with_another_configuration_is_refused(run, stripes, tiny, tmp_path, capsys):
-    words = ["--data", str(stripes), "--run-dir", str(tmp_path / "new"), *tiny, "--epochs", "1", "--resume"]
-    assert main(["train", *words]) == 0
-    capsys.readouterr()
+def test_resume_with_another_configuration_is_refused(run, stripes, tiny, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "r")
+    words = ["--data", str(stripes), "--run-dir", str(folder), *tiny, "--resume"]
     assert main(["train", *words, "--learning-rate", "0.5"]) == 2
     said = capsys.readouterr().err
     assert "training.learning_rate = 0.02" in said
     assert "0.5" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [(), ("architecture.json",), ("architecture.json", "labels.txt", "data.json")])
 def test_a_run_killed_before_its_first_state_begins_again(written, run, stripes, tiny, tmp_path):
     folder = tmp_path / "r"

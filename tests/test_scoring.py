@@ -104,6 +104,7 @@ def test_the_shared_network_goes_on_from_its_last_epoch_with_the_same_bits(confi
     assert [epoch["epoch"] for epoch in folder.supernet_epochs()] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["_save", "write_json"])
 def test_a_shared_network_killed_between_its_two_files_is_whole_in_the_end(config, folder, monkeypatch, lost):
     class Killed(BaseException):

@@ -17,7 +17,7 @@ from keras_inception.cost import row_costs
 from keras_inception.errors import ArchitectureError, ConfigError, RunError, TrainingError
 from keras_inception.files import write_text
 from keras_inception.run_folder import RunFolder
-from keras_inception.tuning import search
+from keras_inception.tuning import page, search
 from keras_inception.tuning.config import SearchConfig, checked
 from keras_inception.tuning.finalists import Finalist
 from keras_inception.tuning.folder import SearchFolder
@@ -72,6 +72,7 @@ def scored(monkeypatch):
         return [log.ms(table) for table in tables]
 
     monkeypatch.setattr(search, "Scorer", Scorer)
+    monkeypatch.setattr(page, "importances", lambda trials: {})  # a forest for every search takes long
     monkeypatch.setattr("keras_inception.tuning.networks.latencies", latencies)
     return log
 
@@ -400,7 +401,7 @@ def test_what_counts_is_timed_side_by_side(scored, tmp_path):
     assert scored.timed == [3]
 
 
-@pytest.mark.parametrize("budget", ["latency=0.6x", "latency=30ms"])
+@pytest.mark.parametrize("budget", ["latency=0.6x", pytest.param("latency=30ms", marks=pytest.mark.slow)])
 def test_a_latency_is_met_by_what_was_measured(scored, tmp_path, budget):
     folder = tmp_path / "search"
     result = tune(config(budget=budget, trials=40, oracle="evolution"), folder)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_inception.architecture import get_architecture
 from keras_inception.cli import main
 from keras_inception.config import RunConfig
 from keras_inception.data.dataset import ImageDataset
@@ -44,13 +43,6 @@ def test_a_last_validation_batch_smaller_than_the_replicas_is_counted_right(stri
     one, two = (RunFolder(tmp_path / name).metrics()[0] for name in ("one", "two"))
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["images"]["validation"] % 22 == 1
     assert two == pytest.approx(one, rel=1e-3)
-
-
-def test_the_configuration_of_a_run_gives_the_same_run_again(run, tmp_path):
-    again = tmp_path / "again"
-    assert main(["train", "--config", str(run / "config.json"), "--run-dir", str(again)]) == 0
-    assert RunFolder(again).config() == RunFolder(run).config()
-    assert RunFolder(again).metrics()[0] == pytest.approx(RunFolder(run).metrics()[0], abs=1e-3)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_last_state(stripes, tiny, tmp_path, capsys):
@@ -109,17 +101,17 @@ def test_a_run_that_came_while_images_were_read_is_not_deleted(run, tmp_path):
     assert (folder / "best.keras").read_bytes() == (run / "best.keras").read_bytes()
 
 
+@pytest.mark.slow
 def test_images_that_count_much_are_no_loss_that_has_exploded(run, tmp_path):
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (30, 30, 3), dtype=np.uint8) for _ in range(20)]
     config = RunFolder(run).config().override({"training.epochs": 1, "training.learning_rate": 1e-6})
-    losses = []
-    for name, weight in (("light", 1), ("heavy", 100)):
-        dataset = ImageDataset.from_arrays(images, ["a", "b"] * 10, weights=[weight] * 20)
-        losses.append(trainer.train(config, tmp_path / name, dataset=dataset)["last"]["loss"])
-    assert losses[1] == pytest.approx(losses[0], rel=0.01)  # an epoch's figures are of images that count alike
+    dataset = ImageDataset.from_arrays(images, ["a", "b"] * 10, weights=[100] * 20)
+    loss = trainer.train(config, tmp_path / "r", dataset=dataset)["last"]["loss"]
+    assert loss < 10  # an epoch's figures are of images that count alike; guesses that counted 100 would give 111
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_is_said_in_one_line(stripes, tiny, tmp_path, capsys, monkeypatch):
     def full(*given, **named):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -139,14 +131,12 @@ def test_a_dry_run_times_single_steps(run):
     assert len(job.measure(5)) == 5
 
 
-def test_a_run_is_begun_from_when_its_table_is_gone(stripes, tmp_path):
-    table = tmp_path / "table.json"
-    table.write_text(get_architecture("googlenet-small").to_json(), "utf-8")
-    words = ["train", "--data", str(stripes), "--image-size", "32", "--batch-size", "8", "--epochs", "1"]
-    given = ["--architecture", str(table), "--width", "0.05"]
-    assert main([*words, *given, "--run-dir", str(tmp_path / "r")]) == 0
-    table.unlink()
-    assert main([*words, "--recipe", "finetune", "--from", str(tmp_path / "r"), "--dry-run"]) == 0
+def test_a_run_is_begun_from_when_its_table_is_gone(run, stripes, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "r")
+    gone = {"model.architecture": str(tmp_path / "table.json"), "model.width": 0.5}
+    (folder / "config.json").write_text(RunFolder(run).config().override(gone).to_json())
+    words = ["train", "--data", str(stripes), "--image-size", "28", "--batch-size", "8", "--epochs", "1"]
+    assert main([*words, "--recipe", "finetune", "--from", str(folder), "--dry-run"]) == 0
 
 
 def test_a_configuration_that_is_no_text_ends_in_one_line(tmp_path, capsys):
@@ -214,6 +204,7 @@ def test_mixed_precision_trains_with_float32_outputs_and_variables(precision, st
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.slow
 def test_a_run_without_heads_logs_the_main_output_alone(stripes, tiny, tmp_path):
     words = ["train", "--data", str(stripes), "--run-dir", str(tmp_path / "r"), *tiny, "--set", "model.auxiliary=false"]
     assert main([*words, "--epochs", "1"]) == 0
@@ -237,6 +228,7 @@ def test_a_table_without_heads_trains_as_it_is(stripes, tmp_path):
     assert not any("aux" in name for name in row)
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_decoded_are_left_out_and_named(stripes, tiny, tmp_path, capsys):
     images = tmp_path / "images"
     shutil.copytree(stripes, images)
