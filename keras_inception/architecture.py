@@ -4,6 +4,7 @@ Source: Szegedy et al., arXiv:1409.4842 (2014), Table 1 and section 5. Nothing h
 `Architecture` can be read, scaled, costed (`keras_inception.cost`) and written as JSON without it.
 """
 
+import bisect
 import dataclasses
 import itertools
 import json
@@ -339,10 +340,11 @@ class Architecture:
         This is the total stride, so that a pixel of the last map never stands for more than the image, or the first
         size above it at which every window finds a pixel; with heads, at which every head's map fills its pool too.
         """
-        size = math.prod(getattr(row, "stride", 1) for row in self.rows)
-        while not self._takes(size, auxiliary):
-            size += 1
-        return size
+        stride = enough = math.prod(getattr(row, "stride", 1) for row in self.rows)
+        while not self._takes(enough, auxiliary):
+            enough *= 2
+        sizes = range(stride, enough + 1)
+        return sizes[bisect.bisect_left(sizes, True, key=lambda size: self._takes(size, auxiliary))]
 
     def check_image(self, height: int | None, width: int | None, auxiliary: bool = False) -> None:
         """Raise ArchitectureError where an image is too small, with the smallest that works; None is any size."""

@@ -295,6 +295,7 @@ def test_smallest_image(table, auxiliary, smallest):
         ([ki.MaxPool("a", 3, 1, padding="ceil"), ki.MaxPool("b", 3, 1, padding="ceil")], 5),  # 5 → 3 → 1
         ([ki.MaxPool("a", 5, 2, padding="ceil")], 4),  # ceil(−1 / 2) + 1
         ([ki.MaxPool("a", 3, 1)], 1),
+        ([ki.MaxPool("a", 123_456_789, 1, padding="ceil")], 123_456_789),
     ],
 )
 def test_the_smallest_image_fills_a_window_in_ceil_mode(pools, smallest):

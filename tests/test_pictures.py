@@ -15,7 +15,7 @@ from keras_inception.analysis.ablation import Question, Result, variants
 from keras_inception.analysis.correlation import RowCorrelation
 from keras_inception.analysis.gradients import RowNorm
 from keras_inception.analysis.receptive_field import fields
-from keras_inception.report.correlation_pictures import draw_steps
+from keras_inception.report.correlation_pictures import draw_correlation, draw_steps
 from keras_inception.report.network_pictures import draw_fields, draw_maps, draw_norms
 from keras_inception.report.pictures import (
     draw_confusion,
@@ -231,6 +231,11 @@ def steps(path):
     draw_steps([RowCorrelation("5b", (), np.eye(8), 10, np.eye(5), np.eye(5))], path, title=TITLE)
 
 
+def silent(path):
+    nothing = np.full((4, 4), np.nan)
+    draw_correlation(RowCorrelation("5b", BRANCHES, nothing, 10, nothing, nothing), path, title=TITLE)
+
+
 def norms(path):
     losses = ("main", "main + aux1", "main + aux2", "main + aux1 + aux2")
     draw_norms([RowNorm("batch", loss, row, 1.0, 0.1) for loss in losses for row in ("conv1", "4a")], path, title=TITLE)
@@ -245,7 +250,7 @@ def epochs(path):
     ablation_page.draw_epochs(results("naive"), path, title=TITLE)
 
 
-@pytest.mark.parametrize("draw", [steps, norms, maps, epochs])
+@pytest.mark.parametrize("draw", [steps, silent, norms, maps, epochs])
 def test_no_title_or_legend_is_cut_by_the_border_of_a_narrow_picture(tmp_path, draw):
     draw(tmp_path / "picture.png")
     picture = pixels(tmp_path / "picture.png")

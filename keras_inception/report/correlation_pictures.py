@@ -41,8 +41,12 @@ def draw_correlation(found: "RowCorrelation", path: Path, *, title: str) -> None
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     picture = None
     for axes, (name, (order, groups)) in zip(grid, panels.items(), strict=True):
-        picture = _matrix(axes, found, order, groups)
         axes.set_title(name, fontsize=10)
+        if len(order):
+            picture = _matrix(axes, found, order, groups)
+        else:
+            axes.text(0.5, 0.5, "every channel is silent", ha="center")
+            axes.set_axis_off()
     if picture is not None:
         figure.colorbar(picture, ax=list(grid), label="correlation", shrink=0.8)
     if found.branches:
