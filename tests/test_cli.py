@@ -272,8 +272,9 @@ def test_another_backend_of_keras_ends_in_one_line_installed_or_not(backend, tmp
     ]
 
 
-def test_a_backend_of_the_settings_of_keras_ends_in_one_line_installed_or_not(tmp_path):
-    (tmp_path / "keras.json").write_text(json.dumps({"backend": "jax"}))
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.slow)])
+def test_a_backend_of_the_settings_of_keras_ends_in_one_line_installed_or_not(backend, tmp_path):
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": backend}))
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     words = ("--data", "digits", "--run-dir", str(tmp_path / "r"))
     done = command("train", *words, env={**environment, "KERAS_HOME": str(tmp_path)})

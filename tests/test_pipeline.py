@@ -469,7 +469,7 @@ def test_a_patch_is_a_part_of_its_image_and_not_always_the_same():
     assert len(heights) > 5
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 60), st.integers(0, 2**31 - 1))
 def test_beginning_at_a_step_equals_skipping_those_before(count, batch_size, step, seed):
     batch_size = min(batch_size, count)

@@ -131,7 +131,7 @@ def test_the_largest_network_is_the_one_that_keras_computes(supernets, table):
     np.testing.assert_allclose(found, supernet.network.predict(pixels, verbose=0), atol=1e-5)
 
 
-@settings(deadline=None, max_examples=2)
+@settings(deadline=None, max_examples=4)
 @given(st.data())
 def test_a_smaller_network_is_the_largest_without_some_channels(supernets, data):
     """Against Keras's network with these channels at zero, which knows nothing of cutting kernels."""

@@ -6,10 +6,10 @@ import fcntl
 import hashlib
 import http.server
 import io
+import logging
 import re
 import tarfile
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -129,12 +129,20 @@ def test_a_part_that_is_no_beginning_of_the_file_is_fetched_anew(server, home):
 def fetched_by_three(one, server, caplog):
     """Let three fetch the same: the download of the first ends when the two others wait for it."""
     server.may_end.clear()
+    waiting = threading.Semaphore(0)
+
+    def heard(record: logging.LogRecord) -> bool:
+        if "waiting for it" in record.getMessage():
+            waiting.release()
+        return True
+
+    caplog.handler.addFilter(heard)
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(fetched, one, lambda *at: None) for _ in range(3)]
-        deadline = time.monotonic() + 20
-        while sum("waiting for it" in said for said in caplog.messages) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)  # a lock tells nobody who waits for it; only what they log does
+        both = all(waiting.acquire(timeout=20) for _ in range(2))
         server.may_end.set()
+    caplog.handler.removeFilter(heard)
+    assert both
     return answers
 
 
